@@ -1,0 +1,1 @@
+"""Task losses to one scalar."""

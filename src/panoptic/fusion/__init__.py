@@ -1,0 +1,1 @@
+"""Outputs of one image to a panoptic map."""

@@ -1,0 +1,1 @@
+"""Networks, part by part."""

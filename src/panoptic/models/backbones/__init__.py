@@ -1,0 +1,1 @@
+"""Image to features at several strides."""

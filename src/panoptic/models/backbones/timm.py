@@ -1,0 +1,118 @@
+"""Any timm backbone that gives feature maps, keyed by level."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+class TimmBackbone(nn.Module):
+    """Features "c1".."c5" of a timm model; the last level is always "c5", whatever its stride.
+
+    Args:
+        name: a timm model with `features_only` support, such as "resnet50" or "xception71".
+        output_stride: stride of "c5" in pixels: 8, 16 or 32.
+        pretrained: load timm's weights of that name.
+        checkpoint: a local file of backbone weights instead; excludes `pretrained`.
+
+    Raises:
+        ValueError: an unknown name, an output stride the model cannot have, or both sources of weights.
+        FileNotFoundError: `checkpoint` does not exist.
+    """
+
+    def __init__(
+        self, name: str, *, output_stride: int = 16, pretrained: bool = False, checkpoint: str | None = None
+    ) -> None:
+        super().__init__()
+        if pretrained and checkpoint is not None:
+            raise ValueError("expected one source of backbone weights, got pretrained=true and a checkpoint; drop one")
+        if not timm.is_model(name):
+            near = timm.list_models(f"*{name[:6]}*")[:5]
+            raise ValueError(f"timm has no model {name!r}; names that look like it: {near}")
+        self.body = _create(name, output_stride, pretrained)
+        reductions = self.body.feature_info.reduction()
+        if reductions[-1] != output_stride:
+            raise ValueError(f"{name} ends at stride {reductions[-1]}, expected output_stride {output_stride}")
+        first = 6 - len(reductions)
+        self.levels = [f"c{first + number}" for number in range(len(reductions))]
+        self.channels = dict(zip(self.levels, self.body.feature_info.channels(), strict=True))
+        self.strides = dict(zip(self.levels, reductions, strict=True))
+        self.weights_report = f"backbone {name}: random weights"
+        if pretrained:
+            self.weights_report = (
+                f"backbone {name}: timm's weights {self.body.pretrained_cfg.get('tag', '')}"
+            )
+        if checkpoint is not None:
+            self.weights_report = load_weights(self.body, Path(checkpoint).expanduser())
+        log.info(self.weights_report)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised (B, 3, H, W) images to {level: (B, D, h, w)}."""
+        return dict(zip(self.levels, self.body(images), strict=True))
+
+
+def _create(name: str, output_stride: int, pretrained: bool) -> nn.Module:
+    try:
+        return timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=pretrained)
+    except (NotImplementedError, TypeError, AssertionError):  # timm's ways to say that strides cannot be changed
+        body = timm.create_model(name, features_only=True, pretrained=pretrained)
+        if body.feature_info.reduction()[-1] != output_stride:
+            raise ValueError(
+                f"{name} has no output_stride {output_stride}; its own is {body.feature_info.reduction()[-1]}"
+            ) from None
+        return body
+
+
+def load_weights(body: nn.Module, path: Path) -> str:
+    """Load a file of weights into a backbone and say what loaded.
+
+    Args:
+        body: the network that receives them.
+        path: a state dict, or a checkpoint with one under "state_dict" or "model"; torch or safetensors format.
+
+    Returns:
+        One line: how many tensors loaded, and which were missing or left over.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no tensor fits by name and shape, or a tensor fits by name but not by shape.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"backbone checkpoint {path} does not exist")
+    state = _read_state(path)
+    own = body.state_dict()
+    misfits = [f"{key} {tuple(state[key].shape)} into {tuple(own[key].shape)}" for key in own if key in state
+               and state[key].shape != own[key].shape]  # fmt: skip
+    if misfits:
+        raise ValueError(f"backbone checkpoint {path}: {len(misfits)} tensors differ in shape, such as {misfits[0]}")
+    fitting = {key: state[key] for key in own if key in state}
+    if not fitting:
+        raise ValueError(
+            f"backbone checkpoint {path}: none of its {len(state)} tensors (such as {next(iter(state), None)!r}) "
+            f"has a name of the backbone (such as {next(iter(own))!r})"
+        )
+    body.load_state_dict(fitting, strict=False)
+    missing = sorted(set(own) - set(state))
+    unused = sorted(set(state) - set(own))
+    return (
+        f"backbone weights from {path}: {len(fitting)} tensors loaded, "
+        f"{len(missing)} kept random {missing[:3]}, {len(unused)} of the file unused {unused[:3]}"
+    )
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}

@@ -1,0 +1,1 @@
+"""Backbone features to the features heads read."""

@@ -1,0 +1,25 @@
+"""What every decoder promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from panoptic.structures import SizeRule
+
+
+class Decoder(nn.Module, ABC):
+    """Backbone levels to the levels that heads read.
+
+    Attributes:
+        channels: {level: D} of what `forward` returns.
+        size_rule: image sizes the decoder is exact for; batches are padded to it.
+    """
+
+    channels: dict[str, int]
+    size_rule: SizeRule = SizeRule()
+
+    @abstractmethod
+    def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """{"c1".."c5": (B, D, h, w)} to {level: (B, D, h, w)}."""

@@ -1,0 +1,1 @@
+"""Features to outputs, outputs to losses."""

@@ -1,0 +1,92 @@
+"""What every head promises, and the two layers that DeeperLab's heads share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from panoptic.models.layers import Norm, SeparableConv, resize_bilinear
+from panoptic.structures import Features
+
+
+class Output(Protocol):
+    """What a head returns for a batch."""
+
+    def image(self, index: int, image_size: tuple[int, int]) -> Any:
+        """What fusion reads of image `index`, at (h, w) = `image_size`, the network's input without padding."""
+
+
+class Head(nn.Module, ABC):
+    """A task: its layers, its targets and its losses.
+
+    Attributes:
+        reads: names of heads whose outputs it needs at inference.
+        terms: names of its losses; they are logged and weighted as `<head>_<term>`.
+    """
+
+    reads: tuple[str, ...] = ()
+    terms: tuple[str, ...]
+
+    @abstractmethod
+    def forward(self, features: Features, outputs: Mapping[str, Output]) -> Any:
+        """Features and the outputs of earlier heads to this head's `Output`, the same in training and evaluation."""
+
+    @property
+    @abstractmethod
+    def encode(self) -> Any:
+        """`Callable[[Sample], Target]`, picklable; runs in loader workers, returns small tensors."""
+
+    @abstractmethod
+    def losses(self, output: Any, features: Features, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """Unweighted scalars by term; `targets` holds one entry per image, on the device of the output."""
+
+    @abstractmethod
+    def as_outputs(self, targets: Sequence[Any], features: Features) -> Any:
+        """The output of a perfect head, at the network's input resolution."""
+
+
+@dataclass(eq=False)
+class DenseOutput:
+    """Values per pixel, at the resolution of the features.
+
+    Args:
+        values: (B, K, h, w) logits or offsets; h, w as the features have them, or those of the input.
+        padded_size: (H, W) of the network's input.
+        pairs: the K channels are K/2 (dy, dx) pairs.
+    """
+
+    values: Tensor
+    padded_size: tuple[int, int]
+    pairs: bool = False
+
+    def upsampled(self) -> Tensor:
+        """(B, K, H, W) in fp32, or (B, K/2, 2, H, W) for pairs, at the network's input resolution."""
+        return self._shaped(resize_bilinear(self.values.float(), self.padded_size))
+
+    def image(self, index: int, image_size: tuple[int, int]) -> Tensor:
+        """(K, h, w), or (K/2, 2, h, w) for pairs, of one image without its padding."""
+        height, width = image_size
+        full = resize_bilinear(self.values[index : index + 1].float(), self.padded_size)
+        return self._shaped(full)[0, ..., :height, :width]
+
+    def _shaped(self, full: Tensor) -> Tensor:
+        return full.unflatten(1, (-1, 2)) if self.pairs else full
+
+
+def prediction_layers(in_channels: int, filters: int, out_channels: int, *, kernel_size: int, norm: Norm) -> nn.Module:
+    """A k x k separable convolution, then 1x1 to the output (DeeperLab, Sec. 3.3).
+
+    Args:
+        in_channels: D of the decoder.
+        filters: of the first layer: 256 for semantic, 64 for the instance heads.
+        out_channels: K of the output.
+        kernel_size: k of the first layer, 7 in the paper.
+        norm: makes the normalisation layer.
+    """
+    return nn.Sequential(
+        SeparableConv(in_channels, filters, kernel_size, norm=norm), nn.Conv2d(filters, out_channels, 1)
+    )

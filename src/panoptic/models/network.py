@@ -1,0 +1,139 @@
+"""The network: paths of backbone, decoder and heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from panoptic.models.decoders.base import Decoder
+from panoptic.models.heads.base import Head, Output
+from panoptic.structures import Batch, Features, ImageStatistics, Sample, SizeRule
+
+
+class NetworkPath(nn.Module):
+    """One backbone, one decoder and the heads that read it.
+
+    Args:
+        backbone: images to {"c1".."c5": features}.
+        decoder: those to the levels that heads read.
+        heads: {name: head}, run in this order.
+    """
+
+    def __init__(self, backbone: nn.Module, decoder: Decoder, heads: Mapping[str, Head]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = decoder
+        self.heads = nn.ModuleDict(heads)
+
+    def features(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> Features:
+        """Normalised (B, 3, H, W) images to features."""
+        levels = self.backbone(images)
+        padded_size = (int(images.shape[-2]), int(images.shape[-1]))
+        return Features(levels | self.decoder(levels), image_sizes, padded_size)
+
+
+class PanopticNetwork(nn.Module):
+    """Paths that may share parts by object identity; every head has one name across all paths.
+
+    Args:
+        paths: at least one.
+        statistics: mean and standard deviation that images are normalised with.
+
+    Raises:
+        ValueError: no head, a head's name twice, or a head that reads one which does not run before it.
+    """
+
+    def __init__(self, paths: Sequence[NetworkPath], statistics: ImageStatistics) -> None:
+        super().__init__()
+        self.paths = nn.ModuleList(paths)
+        names = [name for path in paths for name in path.heads]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"expected at least one head and each name once, got {names}")
+        for number, name in enumerate(names):
+            late = set(self.heads[name].reads) - set(names[:number])
+            if late:
+                raise ValueError(
+                    f"head {name!r} reads {sorted(late)}, declare them before it; heads: {names}"
+                )
+        self.register_buffer("mean", 255 * torch.tensor(statistics.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(statistics.std)[:, None, None], persistent=False)
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Every head by name, in the order they run."""
+        return {name: head for path in self.paths for name, head in path.heads.items()}
+
+    @property
+    def encoders(self) -> dict[str, Callable[[Sample], Any]]:
+        """{head: its target encoder}."""
+        return {name: head.encode for name, head in self.heads.items()}
+
+    @property
+    def loss_names(self) -> list[str]:
+        """`<head>_<term>` of every loss."""
+        return [f"{name}_{term}" for name, head in self.heads.items() for term in head.terms]
+
+    @property
+    def size_rule(self) -> SizeRule:
+        """Image sizes that every decoder takes."""
+        rules = {path.decoder.size_rule for path in self.paths}
+        if len(rules) != 1:
+            raise ValueError(f"expected decoders with one size rule, got {sorted(map(str, rules))}")
+        return rules.pop()
+
+    def forward(
+        self, images: Tensor, image_sizes: list[tuple[int, int]]
+    ) -> tuple[dict[str, Output], dict[str, Features]]:
+        """Run every path.
+
+        Args:
+            images: (B, 3, H, W) uint8, padded at the bottom and right.
+            image_sizes: (h, w) of each image before padding.
+
+        Returns:
+            outputs and features, both by head.
+        """
+        normalised = self._normalise(images, image_sizes)
+        outputs: dict[str, Output] = {}
+        features: dict[str, Features] = {}
+        for path in self.paths:
+            shared = path.features(normalised, image_sizes)
+            for name, head in path.heads.items():
+                outputs[name] = head(shared, outputs)
+                features[name] = shared
+        return outputs, features
+
+    def losses(
+        self, outputs: Mapping[str, Output], features: Mapping[str, Features], batch: Batch
+    ) -> dict[str, Tensor]:
+        """{`<head>_<term>`: unweighted scalar}."""
+        return {
+            f"{name}_{term}": loss
+            for name, head in self.heads.items()
+            for term, loss in head.losses(outputs[name], features[name], batch.targets[name]).items()
+        }
+
+    def shared(self, features: Mapping[str, Features]) -> list[Tensor]:
+        """The tensors on which task gradients are compared: what decoders made, where at least two heads read it."""
+        readers: dict[int, int] = {}
+        for name in self.heads:
+            readers[id(features[name])] = readers.get(id(features[name]), 0) + 1
+        once = {id(f): (f, path) for path in self.paths for name, f in features.items() if name in path.heads}
+        return [
+            f.levels[level] for key, (f, path) in once.items() if readers[key] > 1 for level in path.decoder.channels
+        ]
+
+    def _normalise(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> Tensor:
+        normalised = (images - self.mean) / self.std
+        for image, (height, width) in zip(normalised, image_sizes, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
+        return normalised
+
+
+def image_outputs(outputs: Mapping[str, Output], index: int, image_size: tuple[int, int]) -> dict[str, Any]:
+    """What fusion reads of one image: {head: its output at the network's input resolution, without padding}."""
+    return {name: output.image(index, image_size) for name, output in outputs.items()}

@@ -1,0 +1,1 @@
+"""Panoptic map to what one head must predict."""

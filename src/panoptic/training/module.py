@@ -1,0 +1,166 @@
+"""The one LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
+
+from panoptic.balancing.base import LossBalancer
+from panoptic.fusion.resize import resize_nearest
+from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
+from panoptic.models.network import PanopticNetwork, image_outputs
+from panoptic.structures import Batch, Category, FusionResult, ImageStatistics
+
+CHECKPOINT_FORMAT = 1
+"""Version of what `PanopticModule` adds to a checkpoint."""
+
+Fusion = Callable[..., FusionResult]
+
+
+@dataclass(eq=False)
+class StepRecord:
+    """What a training step made, for callbacks: they read `module.step_record` in `on_before_backward`.
+
+    Args:
+        losses: {`<head>_<term>`: unweighted scalar}, attached to the graph.
+        weights: {name: lambda times the balancer's weight}.
+        shared: features that at least two heads read, attached to the graph.
+    """
+
+    losses: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    shared: list[Tensor]
+
+
+class PanopticModule(pl.LightningModule):
+    """Trains a network on its losses and scores what the fusion makes of its outputs.
+
+    Args:
+        network: with at least one head.
+        fusion: `fuse_*` with its options bound.
+        balancer: makes one scalar of the weighted losses.
+        optimizer: partial, given the parameters.
+        scheduler: partial, given the optimizer and the number of steps; None keeps the rate.
+        loss_weights: lambda by loss name; losses that are not listed weigh 1.
+        categories: of the data set.
+        statistics: image statistics of the data set, kept in the checkpoint.
+        config: the resolved configuration, kept in the checkpoint.
+        score_at: "original" scores at the size of the ground truth's file, "network" at that of the network's input.
+
+    Raises:
+        ValueError: `loss_weights` names a loss that no head produces, or an unknown `score_at`.
+    """
+
+    def __init__(
+        self,
+        network: PanopticNetwork,
+        fusion: Fusion,
+        balancer: LossBalancer,
+        *,
+        categories: Sequence[Category],
+        statistics: ImageStatistics,
+        optimizer: Callable[..., Optimizer] = torch.optim.SGD,
+        scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        config: Mapping[str, Any] | None = None,
+        score_at: str = "original",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.fusion = fusion
+        self.balancer = balancer
+        self.categories = tuple(categories)
+        self.statistics = statistics
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.config = dict(config or {})
+        self.loss_weights = dict(loss_weights or {})
+        unknown = set(self.loss_weights) - set(network.loss_names)
+        if unknown:
+            raise ValueError(f"loss_weights names {sorted(unknown)}, but heads produce {sorted(network.loss_names)}")
+        if score_at not in ("original", "network"):
+            raise ValueError(f'expected score_at "original" or "network", got {score_at!r}')
+        self.score_at = score_at
+        self.step_record: StepRecord | None = None
+        self.quality = MetricCollection(
+            {
+                "panoptic_quality": PanopticQuality(self.categories),
+                "parsing_covering": ParsingCovering(self.categories),
+                "semantic_iou": SemanticIoU(self.categories),
+            }
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Losses, lambda, balancing; the record is there before backward."""
+        outputs, features = self.network(batch.images, batch.image_sizes)
+        losses = self.network.losses(outputs, features, batch)
+        weighted = {name: self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
+        shared = self.network.shared(features)
+        balanced = self.balancer(weighted, shared, self._sum_over_processes)
+        weights = {name: self.loss_weights.get(name, 1.0) * weight for name, weight in balanced.weights.items()}
+        self.step_record = StepRecord(losses, weights, shared)
+        self.log("train_loss", balanced.total.detach(), prog_bar=True, batch_size=len(batch.samples))
+        self.log_dict(
+            {f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.samples)
+        )
+        return balanced.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[FusionResult]:
+        """Losses and quality of one batch; returns what was fused, for callbacks."""
+        outputs, features = self.network(batch.images, batch.image_sizes)
+        losses = self.network.losses(outputs, features, batch)
+        self.log_dict(
+            {f"val_{name}": loss for name, loss in losses.items()}, batch_size=len(batch.samples), sync_dist=True
+        )
+        results = []
+        for index, sample in enumerate(batch.samples):
+            fused = self.fusion(image_outputs(outputs, index, batch.image_sizes[index]), self.categories)
+            truth = batch.truths[index]
+            if self.score_at == "original":
+                fused = resize_nearest(fused, truth.size)
+            elif sample.panoptic_map is not None:
+                truth = sample.panoptic_map
+            self.quality.update(fused.panoptic_map, truth.to(fused.panoptic_map.segment_ids.device))
+            results.append(fused)
+        return results
+
+    def on_validation_epoch_end(self) -> None:
+        """Log PQ and its relatives in percent."""
+        values = {name: 100 * value.float() for name, value in self.quality.compute().items()}
+        self.log_dict({f"val_{name}": value for name, value in values.items() if name != "pq"})
+        self.log("val_pq", values["pq"], prog_bar=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the images of the last validation."""
+        self.quality.reset()
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and the schedule counted in optimizer steps."""
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        schedule = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add everything that a later evaluation needs."""
+        checkpoint["panoptic"] = {
+            "format": CHECKPOINT_FORMAT,
+            "config": self.config,
+            "categories": [asdict(category) for category in self.categories],
+            "statistics": asdict(self.statistics),
+        }
+
+    def _sum_over_processes(self, value: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(value, reduce_op="sum")
