@@ -84,7 +84,7 @@ class PanopticMap:
 
     Raises:
         TypeError: `segment_ids` is not an int64 tensor.
-        ValueError: not two-dimensional, an id twice or outside 1..2^24 - 1 in the table, an id of the map without entry.
+        ValueError: not two-dimensional, an id twice or outside 1..2^24 - 1, an id of the map without entry.
     """
 
     segment_ids: Tensor
@@ -98,9 +98,7 @@ class PanopticMap:
     def _check(self) -> None:
         if not isinstance(self.segment_ids, Tensor) or self.segment_ids.dtype != torch.int64:
             came = self.segment_ids.dtype if isinstance(self.segment_ids, Tensor) else type(self.segment_ids).__name__
-            raise TypeError(
-                f"expected segment_ids as an int64 tensor, got {came}; convert with torch.as_tensor(...).long()"
-            )
+            raise TypeError(f"expected segment_ids as an int64 tensor, got {came}; convert it with .long()")
         if self.segment_ids.ndim != 2 or self.segment_ids.numel() == 0:
             raise ValueError(f"expected segment_ids of shape (H, W), not empty, got {tuple(self.segment_ids.shape)}")
         ids = [segment.id for segment in self.segments]
@@ -112,7 +110,7 @@ class PanopticMap:
         unlisted = first_unlisted_id(self.segment_ids, ids)
         if unlisted is not None:
             raise ValueError(
-                f"id {unlisted} is in the map but not in the segment table {sorted(ids)[:10]}...; add its segment or set it to 0"
+                f"id {unlisted} is in the map but not among its {len(ids)} segments; add its segment or set it to 0"
             )
 
     @property

@@ -2,95 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from panoptic.data.scene_difficulty import Difficulty
+
 VEHICLES = ("car", "truck", "bus")
-
-
-@dataclass(frozen=True)
-class Difficulty:
-    """How full and how hard to read scenes are; ranges are inclusive, shares and probabilities in [0, 1].
-
-    Args:
-        people, vehicles, ball_groups, trees, posts: how many of each.
-        balls: in one group.
-        nearest, farthest: where things stand, 1 at the lower edge of the image, 0 at the horizon.
-        smallest: {kind: least height as a share of the scene's unit}.
-        smallest_ball: diameter in pixels.
-        overlap: largest share of a thing's box that an earlier one may cover when it is placed.
-        tie, row, crowd, rim, edge_strip, kerb: probabilities of a tie on a person, cars parked in a row, a far
-            crowd, an unlabelled rim around a thing, at an image edge and along the road.
-        windows: probability that the wall has windows and the ground litter.
-        noise: half the width of the sensor noise, in grey levels.
-    """
-
-    people: tuple[int, int]
-    vehicles: tuple[int, int]
-    ball_groups: tuple[int, int]
-    balls: tuple[int, int]
-    trees: tuple[int, int]
-    posts: tuple[int, int]
-    farthest: float
-    nearest: float
-    smallest: dict[str, float]
-    smallest_ball: float
-    overlap: float
-    tie: float
-    row: float
-    crowd: float
-    rim: float
-    edge_strip: float
-    kerb: float
-    windows: float
-    noise: float
-
-
-DIFFICULTIES = {
-    "easy": Difficulty(
-        people=(0, 2),
-        vehicles=(0, 2),
-        ball_groups=(0, 1),
-        balls=(1, 5),
-        trees=(0, 1),
-        posts=(0, 0),
-        farthest=0.3,
-        nearest=0.9,
-        smallest={"person": 0.46, "car": 0.2, "truck": 0.32, "bus": 0.32, "tree": 0.5, "ball": 0.08},
-        smallest_ball=9.0,
-        overlap=0.08,
-        tie=0.6,
-        row=0.12,
-        crowd=0.08,
-        rim=0.1,
-        edge_strip=0.15,
-        kerb=0.3,
-        windows=0.0,
-        noise=8.0,
-    ),
-    "hard": Difficulty(
-        people=(0, 5),
-        vehicles=(0, 4),
-        ball_groups=(0, 3),
-        balls=(2, 10),
-        trees=(0, 3),
-        posts=(0, 3),
-        farthest=0.08,
-        nearest=1.1,
-        smallest={},
-        smallest_ball=4.0,
-        overlap=0.75,
-        tie=0.6,
-        row=0.35,
-        crowd=0.3,
-        rim=0.12,
-        edge_strip=0.25,
-        kerb=0.4,
-        windows=0.6,
-        noise=16.0,
-    ),
-}
 
 _HEIGHTS = {"person": 0.72, "car": 0.34, "truck": 0.55, "bus": 0.52, "tree": 0.95, "ball": 0.15, "post": 0.85}
 """Height of each kind at the lower edge of the image, as a share of the scene's unit."""
@@ -121,7 +40,7 @@ class Thing:
     in_crowd: bool = False
     has_rim: bool = False
 
-    @property
+    @cached_property
     def box(self) -> tuple[float, float, float, float]:
         """x1 y1 x2 y2 in pixels."""
         half = self.length * self.height / 2
@@ -242,14 +161,7 @@ class Layout:
         rng = self.rng
         step = first.height * first.length * spacing
         row = [
-            Thing(
-                kind=first.kind,
-                x=first.x + number * step,
-                y=first.y + float(rng.uniform(-0.01, 0.01)) * first.height,
-                height=first.height,
-                length=first.length,
-                mirrored=first.mirrored,
-            )
+            replace(first, x=first.x + number * step, y=first.y + float(rng.uniform(-0.01, 0.01)) * first.height)
             for number in range(count)
         ]
         if all(_covered_share(thing, other) <= self.difficulty.overlap for thing in row for other in self.things):
@@ -260,17 +172,17 @@ class Layout:
         rng, rules = self.rng, self.difficulty
         middle = (rules.farthest + rules.nearest) / 2
         count = int(rng.integers(2, 3 if rules.overlap < 0.5 else 5))
-        first = self._candidate("car", rules.farthest, middle)
-        self._place_row(_moved(first, float(rng.uniform(0.1, 0.3)) * self.size[1]), count, 0.985)
+        first = replace(self._candidate("car", rules.farthest, middle), has_rim=False)
+        self._place_row(replace(first, x=float(rng.uniform(0.1, 0.3)) * self.size[1]), count, 0.985)
 
     def _place_balls(self, count: int) -> None:
         """Balls lying together: in a touching row, or strewn over a patch."""
         rng, rules = self.rng, self.difficulty
         far, near = rules.farthest, min(rules.nearest, 0.98)
         if rng.random() < 0.4:
-            first = self._candidate("ball", far, near)
+            first = replace(self._candidate("ball", far, near), has_rim=False)
             start = min(first.x, max(first.height, self.size[1] - count * first.height))
-            self._place_row(_moved(first, start), count, 0.96)
+            self._place_row(replace(first, x=start), count, 0.96)
             return
         centre = self._candidate("ball", far, near)
         spread = centre.height * 1.2 * count**0.5
@@ -288,7 +200,7 @@ class Layout:
         rng, unit, (height, width) = self.rng, unit_of(self.size), self.size
         tall = unit * float(rng.uniform(0.16, 0.22))
         x, y = float(rng.uniform(0.05, 0.75)) * width, self.horizon + 0.06 * (height - self.horizon)
-        for number in range(int(rng.integers(6, 13))):
+        for number in range(int(rng.integers(5, 11))):
             self.things.append(
                 Thing(
                     kind="person",
@@ -302,13 +214,10 @@ class Layout:
             )
 
 
-def _moved(thing: Thing, x: float) -> Thing:
-    """The thing, standing at another `x`."""
-    return Thing(kind=thing.kind, x=x, y=thing.y, height=thing.height, length=thing.length, mirrored=thing.mirrored)
-
-
 def _covered_share(first: Thing, second: Thing) -> float:
     """Overlap of two boxes as a share of the smaller one."""
     a, b = first.box, second.box
-    overlap = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    return overlap / max(1e-9, min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])))
+    columns, rows = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if columns <= 0 or rows <= 0:
+        return 0.0
+    return columns * rows / max(1e-9, min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -14,9 +15,10 @@ SUBPIXEL_BITS = 4
 MARGIN = 3
 """Pixels around a thing in its crop: room for smooth edges and for an unlabelled rim."""
 
-_CIRCLE = np.stack(
-    [np.cos(np.linspace(0, 2 * np.pi, 20, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 20, endpoint=False))], 1
-)
+Pair = tuple[float, float]
+
+_ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
 
 
 class Sprite:
@@ -34,7 +36,7 @@ class Sprite:
 
     def __init__(
         self,
-        foot: tuple[float, float],
+        foot: Pair,
         height: float,
         bounds: tuple[float, float, float, float],
         frame: tuple[int, int],
@@ -49,62 +51,82 @@ class Sprite:
         self.right = min(max(int(foot[0] + right * height) + MARGIN + 1, self.left), frame[1])
         self.bottom = min(max(int(foot[1] + bottom * height) + MARGIN + 1, self.top), frame[0])
         self.height = height
-        self._scale = np.array([-height if mirrored else height, height]) * (1 << SUBPIXEL_BITS)
-        self._origin = (np.array([foot[0] - self.left, foot[1] - self.top]) - 0.5) * (1 << SUBPIXEL_BITS)
+        steps = 1 << SUBPIXEL_BITS
+        self._scale = ((-height if mirrored else height) * steps, height * steps)
+        self._origin = ((foot[0] - self.left - 0.5) * steps, (foot[1] - self.top - 0.5) * steps)
         size = (self.bottom - self.top, self.right - self.left)
         self.paint = np.zeros((*size, 3), np.uint8)
         self.coverage = np.zeros(size, np.uint8)
+        self._part = np.zeros(size, np.uint8)
 
     @property
     def is_empty(self) -> bool:
         """Nothing of it lies inside the frame."""
         return self.coverage.size == 0
 
-    def polygon(self, points: Sequence[tuple[float, float]] | np.ndarray, colour: Colour, *, inside: bool = False) -> None:
+    def polygon(self, points: Sequence[Pair] | np.ndarray, colour: Colour, *, inside: bool = False) -> None:
         """Fill a polygon with smooth edges; `inside` says that it lies on what is drawn already, as a window does."""
         if self.is_empty:
             return
-        corners = np.round(np.asarray(points) * self._scale + self._origin).astype(np.int32)
+        corners = _place_corners(np.asarray(points, np.float64), *self._scale, *self._origin)
+        self._fill(corners, colour, inside)
+
+    def _fill(self, corners: np.ndarray, colour: Colour, inside: bool) -> None:
+        """Fill a polygon of (N, 2) int32 corners in fractions of a pixel."""
         if inside:
             cv2.fillPoly(self.paint, [corners], colour, cv2.LINE_AA, SUBPIXEL_BITS)
             return
-        part = np.zeros_like(self.coverage)
-        cv2.fillPoly(part, [corners], 255, cv2.LINE_AA, SUBPIXEL_BITS)
-        _add_part(self.paint, self.coverage, part, colour[0], colour[1], colour[2])
+        cv2.fillPoly(self._part, [corners], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+        _add_part(self.paint, self.coverage, self._part, colour)
 
     def ellipse(
         self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour, *, inside: bool = False
     ) -> None:
         """Fill an ellipse around (x, y)."""
-        self.polygon(_CIRCLE * (radius_x, radius_y) + (x, y), colour, inside=inside)
+        if not self.is_empty:
+            (across, down), (left, top) = self._scale, self._origin
+            corners = _place_corners(_CIRCLE, radius_x * across, radius_y * down, x * across + left, y * down + top)
+            self._fill(corners, colour, inside)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, *, inside: bool = False) -> None:
         """Fill an upright rectangle."""
         self.polygon(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), colour, inside=inside)
 
-    def limb(
-        self, start: tuple[float, float], end: tuple[float, float], widths: tuple[float, float], colour: Colour
-    ) -> None:
+    def limb(self, start: Pair, end: Pair, widths: Pair, colour: Colour) -> None:
         """Fill a tapering bar from `start` to `end`, of the two widths."""
-        along = np.subtract(end, start)
-        across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9) / 2
-        a, b = np.asarray(start), np.asarray(end)
-        corners = np.stack([a + across * widths[0], a - across * widths[0], b - across * widths[1], b + across * widths[1]])
-        self.polygon(corners, colour)
+        x, y = end[0] - start[0], end[1] - start[1]
+        across_x, across_y = -y / max(math.hypot(x, y), 1e-9) / 2, x / max(math.hypot(x, y), 1e-9) / 2
+        self.polygon(
+            (
+                (start[0] + across_x * widths[0], start[1] + across_y * widths[0]),
+                (start[0] - across_x * widths[0], start[1] - across_y * widths[0]),
+                (end[0] - across_x * widths[1], end[1] - across_y * widths[1]),
+                (end[0] + across_x * widths[1], end[1] + across_y * widths[1]),
+            ),
+            colour,
+        )
 
 
 @njit(cache=True, nogil=True)
-def _add_part(
-    paint: np.ndarray, coverage: np.ndarray, part: np.ndarray, red: int, green: int, blue: int
-) -> None:
-    """Lay a part of coverage `part` (h, w) uint8 and one colour over the sprite."""
-    colour = (red, green, blue)
+def _place_corners(points: np.ndarray, scale_x: float, scale_y: float, x: float, y: float) -> np.ndarray:
+    """(N, 2) int32: points (N, 2) scaled, then moved by (x, y)."""
+    corners = np.empty(points.shape, np.int32)
+    for number in range(len(points)):
+        corners[number, 0] = round(points[number, 0] * scale_x + x)
+        corners[number, 1] = round(points[number, 1] * scale_y + y)
+    return corners
+
+
+@njit(cache=True, nogil=True)
+def _add_part(paint: np.ndarray, coverage: np.ndarray, part: np.ndarray, colour: Colour) -> None:
+    """Lay a part of coverage `part` (h, w) uint8 and one colour over the sprite, and clear `part` for the next."""
     for y in range(part.shape[0]):
         for x in range(part.shape[1]):
-            new, old = int(part[y, x]), int(coverage[y, x])
+            new = int(part[y, x])
             if new == 0:
                 continue
-            union = 255 - (255 - new) * (255 - old) // 255
+            part[y, x] = 0
+            union = 255 - (255 - new) * (255 - int(coverage[y, x])) // 255
             for channel in range(3):  # colours are not premultiplied: the old one counts as far as it still shows
                 previous = paint[y, x, channel] * (union - new)
                 paint[y, x, channel] = (previous + colour[channel] * new) // union

@@ -1,4 +1,4 @@
-"""How the stuff of a scene looks: sky, road, wall and grass as textures, and the random colours everything draws from."""
+"""How the stuff of a scene looks: textures of sky, road, wall and grass, and the random colours of everything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 
 import cv2
 import numpy as np
+from numba import njit
 
 Colour = tuple[int, int, int]
 
@@ -47,28 +48,27 @@ def value_noise(rng: np.random.Generator, size: tuple[int, int], cells: tuple[fl
 
 def sky(rng: np.random.Generator, size: tuple[int, int], unit: float) -> np.ndarray:
     """(h, w, 3) uint8: a vertical gradient, from clear to overcast or sunset, with clouds; `unit` in pixels."""
-    height, width = size
     hue = rng.choice([0.58, 0.6, 0.55, 0.08, 0.8], p=[0.35, 0.2, 0.2, 0.15, 0.1]) + rng.normal(0, 0.02)
     greyness = rng.choice([1.0, 0.25], p=[0.65, 0.35])
     top = np.array(hsv_colour(hue, rng.uniform(0.25, 0.65) * greyness, rng.uniform(0.45, 0.95)), np.float32)
     bottom = np.array(hsv_colour(hue + 0.02, rng.uniform(0.05, 0.3) * greyness, rng.uniform(0.75, 1.0)), np.float32)
-    share = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    base = top * (1 - share) + bottom * share  # (h, 1, 3)
+    share = np.linspace(0, 1, size[0], dtype=np.float32)[:, None]
+    base = top * (1 - share) + bottom * share  # (h, 3)
     clouds = 0.6 * value_noise(rng, size, (0.09 * unit, 0.25 * unit)) + 0.4 * value_noise(
         rng, size, (0.04 * unit, 0.08 * unit)
     )
-    cover = np.clip((clouds - rng.uniform(0.4, 0.65)) * 4, 0, rng.uniform(0.5, 0.95))[:, :, None]
-    cloud_colour = np.float32(rng.uniform(190, 250))
-    return to_uint8(base + (cloud_colour - base) * cover)
+    cover = np.clip((clouds - np.float32(rng.uniform(0.4, 0.65))) * 4, 0, np.float32(rng.uniform(0.5, 0.95)))
+    cloud_colour = np.full_like(base, rng.uniform(190, 250))
+    return _mix(base, cloud_colour, cover, np.ones(size, np.float32))
 
 
 def road(rng: np.random.Generator, size: tuple[int, int], unit: float) -> np.ndarray:
     """(h, w, 3) uint8: asphalt, concrete or dirt with grain, patches and cracks, without marks; `unit` in pixels."""
     height, width = size
     base = np.array(hsv_colour(rng.uniform(0, 1), rng.uniform(0.0, 0.16), rng.uniform(0.28, 0.66)), np.float32)
-    grain = (rng.random(size, dtype=np.float32) - 0.5) * rng.uniform(0.15, 0.35)
-    patches = (value_noise(rng, size, (0.06 * unit, 0.3 * unit)) - 0.5) * rng.uniform(0.1, 0.3)
-    surface = to_uint8(base * (1 + grain + patches)[:, :, None])
+    patches = (value_noise(rng, size, (0.06 * unit, 0.3 * unit)) - np.float32(0.5)) * np.float32(rng.uniform(0.1, 0.3))
+    grain = (rng.random(size, dtype=np.float32) - np.float32(0.5)) * np.float32(rng.uniform(0.15, 0.35))
+    surface = _mix(*_uniform(base, base, height), np.zeros(size, np.float32), 1 + grain + patches)
     for _ in range(int(rng.integers(0, 4))):
         path = np.cumsum(rng.normal(0, 0.06 * unit, (6, 2)), axis=0) + rng.random(2) * (width, height)
         crack = (float(base[0]) * 0.6, float(base[1]) * 0.6, float(base[2]) * 0.6)
@@ -91,10 +91,10 @@ def wall(rng: np.random.Generator, size: tuple[int, int], unit: float) -> np.nda
     x = np.arange(width, dtype=np.float32)[None] + shift[:, None].astype(np.float32)  # (h, w)
     column = (x / brick_width).astype(np.int64)
     tints = 1 + (rng.random((int(row.max()) + 1, int(column.max()) + 1), dtype=np.float32) - 0.5) * 0.4
-    grain = 1 + (rng.random(size, dtype=np.float32) - 0.5) * 0.16
-    bricks = base * (tints[row[:, None], column] * grain)[:, :, None]
+    grain = 1 + (rng.random(size, dtype=np.float32) - np.float32(0.5)) * np.float32(0.16)
     is_mortar = ((y % brick_height) < thickness)[:, None] | ((x % brick_width) < thickness)
-    return to_uint8(np.where(is_mortar[:, :, None], mortar * grain[:, :, None], bricks))
+    gain = grain * np.where(is_mortar, np.float32(1), tints[row[:, None], column])
+    return _mix(*_uniform(base, mortar, height), is_mortar.astype(np.float32), gain)
 
 
 def grass(rng: np.random.Generator, size: tuple[int, int], unit: float) -> np.ndarray:
@@ -102,11 +102,24 @@ def grass(rng: np.random.Generator, size: tuple[int, int], unit: float) -> np.nd
     hue = rng.choice([rng.uniform(0.2, 0.36), rng.uniform(0.1, 0.2)], p=[0.75, 0.25])
     base = np.array(hsv_colour(hue, rng.uniform(0.3, 0.75), rng.uniform(0.35, 0.7)), np.float32)
     other = np.array(hsv_colour(hue - 0.05, rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.75)), np.float32)
-    blades = value_noise(rng, size, (max(3.0, 0.035 * unit), max(1.0, 0.008 * unit))) - 0.5
-    patches = value_noise(rng, size, (0.08 * unit, 0.2 * unit))[:, :, None]
-    return to_uint8((base + (other - base) * patches) * (1 + blades * rng.uniform(0.5, 0.9))[:, :, None])
+    blades = value_noise(rng, size, (max(3.0, 0.035 * unit), max(1.0, 0.008 * unit))) - np.float32(0.5)
+    patches = value_noise(rng, size, (0.08 * unit, 0.2 * unit))
+    return _mix(*_uniform(base, other, size[0]), patches, 1 + blades * np.float32(rng.uniform(0.5, 0.9)))
 
 
-def to_uint8(values: np.ndarray) -> np.ndarray:
-    """Clipped to 0..255 and rounded down."""
-    return np.clip(values, 0, 255).astype(np.uint8)
+def _uniform(first: np.ndarray, second: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two colours (3,), the same in each of `height` rows: twice (h, 3)."""
+    return np.repeat(first[None], height, axis=0), np.repeat(second[None], height, axis=0)
+
+
+@njit(cache=True, nogil=True)
+def _mix(first: np.ndarray, second: np.ndarray, share: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8: from `first` to `second`, (h, 3) per row, by `share`, times `gain`, both (h, w)."""
+    height, width = share.shape
+    mixed = np.empty((height, width, 3), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            for channel in range(3):
+                value = first[y, channel] + (second[y, channel] - first[y, channel]) * share[y, x]
+                mixed[y, x, channel] = np.uint8(min(max(value * gain[y, x], np.float32(0)), np.float32(255)))
+    return mixed

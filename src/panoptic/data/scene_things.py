@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numba import njit
 
 from panoptic.data.scene_sprites import Sprite
-from panoptic.data.scene_textures import Colour, hsv_colour, random_colour, value_noise
+from panoptic.data.scene_textures import Colour, hsv_colour, random_colour
 
 _SKIN: tuple[Colour, ...] = ((244, 208, 177), (224, 172, 128), (188, 132, 92), (141, 92, 60), (92, 58, 40))
 _TYRE: Colour = (28, 28, 30)
 _HEADLIGHT: Colour = (250, 240, 190)
 _TAIL_LIGHT: Colour = (190, 30, 25)
+_HEIGHT_OF_DETAILS = 40
+"""People smaller than this, in pixels, have no eyes: they would not be seen."""
 
 
 def darker(colour: Colour, factor: float) -> Colour:
@@ -67,6 +70,8 @@ def _draw_head(sprite: Sprite, rng: np.random.Generator, skin: Colour) -> None:
         sprite.polygon(((-0.085, -0.94), (-0.06, -0.995), (0.06, -0.995), (0.085, -0.94)), hat)
     else:
         sprite.polygon(((-0.064, -0.93), (-0.045, -0.985), (0.045, -0.985), (0.064, -0.93)), hair)
+    if sprite.height < _HEIGHT_OF_DETAILS:
+        return
     for side in (-1, 1):
         sprite.ellipse(side * 0.024, -0.905, 0.009, 0.01, (20, 18, 18), inside=True)
 
@@ -141,9 +146,7 @@ def draw_truck(sprite: Sprite, rng: np.random.Generator, length: float) -> None:
     split = half - rng.uniform(0.5, 0.6)
     cab_top = rng.uniform(-0.82, -0.7)
     sprite.box(-half + 0.04, -0.24, half - 0.03, -0.12, (55, 55, 58))
-    sprite.polygon(
-        ((split, -0.14), (split, cab_top), (half - 0.14, cab_top), (half, -0.46), (half, -0.14)), paint
-    )
+    sprite.polygon(((split, -0.14), (split, cab_top), (half - 0.14, cab_top), (half, -0.46), (half, -0.14)), paint)
     sprite.box(-half, -1.0, split - 0.05, -0.22, cargo)
     if rng.random() < 0.5:
         y = rng.uniform(-0.8, -0.5)
@@ -202,8 +205,8 @@ def draw_ball(sprite: Sprite, rng: np.random.Generator, length: float) -> None:
     elif style < 0.6:
         for third in range(3):
             angles = turn + third * 2 * np.pi / 3 + np.linspace(0, np.pi / 3, 5)
-            rim = np.stack([np.cos(angles), np.sin(angles)], 1) * 0.49
-            sprite.polygon(np.concatenate([[[0, 0]], rim]) + (0, -0.5), other, inside=True)
+            rim = np.stack([0.49 * np.cos(angles), 0.49 * np.sin(angles) - 0.5], 1)
+            sprite.polygon(np.concatenate([[[0.0, -0.5]], rim]), other, inside=True)
     elif style < 0.75:
         for number in range(3):
             angle = turn + number * 2 * np.pi / 3
@@ -257,14 +260,31 @@ def shading(rng: np.random.Generator, size: tuple[int, int], kind: str, light: f
     Returns:
         (h, w) float32 around 1.
     """
-    height, width = size
-    u = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    v = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    if kind == "ball":
-        shade = 1.25 - 0.55 * ((u - 0.35 * np.float32(light)) ** 2 + (v + 0.4) ** 2)
-    else:
-        shade = 1.0 + 0.12 * np.float32(light) * u - 0.16 * v
-    fine, coarse = (0.5, 0.2) if kind == "tree" else (0.14, 0.16)
-    grain = (rng.random(size, dtype=np.float32) - 0.5) * fine
-    blotches = (value_noise(rng, size, (height / 3, width / 3)) - 0.5) * coarse
-    return (shade * (1 + grain + blotches)).astype(np.float32)
+    fine, coarse = (0.5, 0.25) if kind == "tree" else (0.14, 0.2)
+    grain = rng.random(size, dtype=np.float32)
+    blotches = rng.random((4, 4), dtype=np.float32)
+    return _shade(grain, blotches, fine, coarse, light, kind == "ball")
+
+
+@njit(cache=True, nogil=True)
+def _shade(
+    grain: np.ndarray, blotches: np.ndarray, fine: float, coarse: float, light: float, is_round: bool
+) -> np.ndarray:
+    """Light times grain (h, w) and blotches (4, 4), both in [0, 1], of amplitudes `fine` and `coarse`."""
+    height, width = grain.shape
+    shade = np.empty((height, width), np.float32)
+    for y in range(height):
+        v = np.float32(y / max(height - 1, 1))
+        row, down = min(int(v * 3), 2), v * 3 - min(int(v * 3), 2)
+        for x in range(width):
+            u = np.float32(x / max(width - 1, 1))
+            column, along = min(int(u * 3), 2), u * 3 - min(int(u * 3), 2)
+            upper = blotches[row, column] * (1 - along) + blotches[row, column + 1] * along
+            lower = blotches[row + 1, column] * (1 - along) + blotches[row + 1, column + 1] * along
+            texture = 1 + (grain[y, x] - 0.5) * fine + (upper * (1 - down) + lower * down - 0.5) * coarse
+            if is_round:
+                lit = 1.25 - 0.55 * ((2 * u - 1 - 0.35 * light) ** 2 + (2 * v - 0.6) ** 2)
+            else:
+                lit = 1.0 + 0.12 * light * (2 * u - 1) - 0.16 * (2 * v - 1)
+            shade[y, x] = lit * texture
+    return shade

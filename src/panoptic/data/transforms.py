@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from panoptic.data.extents import measure_segments
+from panoptic.data.masks import mask_boxes, stack_masks
 from panoptic.structures import VOID, ImageStatistics, Instances, PanopticMap, Sample
 
-os.environ.setdefault(
-    "NO_ALBUMENTATIONS_UPDATE", "1"
-)  # read when albumentations is imported: no look-up on the network
+# Read when albumentations is imported: without it the import asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 
@@ -40,8 +39,8 @@ class TrainTransform:
         size: (H, W) of the crop in pixels; what lies outside the image is void, in the mean colour.
         scale: range of the factor by which both sides are resized, uniform.
         flip: probability of the horizontal flip.
-        colour: factors of brightness, contrast and saturation are uniform in 1 - colour .. 1 + colour, and the hue turns
-            by at most a quarter of `colour` of the circle; 0 leaves colours alone.
+        colour: factors of brightness, contrast and saturation are uniform in 1 - colour .. 1 + colour, and the hue
+            turns by at most a quarter of `colour` of the circle; 0 leaves colours alone.
         image_statistics: whose mean is the colour of padding.
     """
 
@@ -49,7 +48,7 @@ class TrainTransform:
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     colour: float = 0.3
-    image_statistics: ImageStatistics = ImageStatistics()
+    image_statistics: ImageStatistics = field(default_factory=ImageStatistics)
     _compose: A.Compose = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -118,15 +117,15 @@ def _apply(compose: A.Compose, sample: Sample, seed: int, padding: tuple[int, in
     if sample.instances is not None and len(sample.instances.masks):
         arrays["masks"] = list(sample.instances.masks.numpy().astype(np.uint8))
     arrays = compose(**arrays)
-    image = np.where(arrays["inside"][..., None] == 0, np.asarray(padding, dtype=np.uint8), arrays["image"])
+    image = arrays["image"].copy()
+    image[arrays["inside"] == 0] = padding
     panoptic_map, instances = sample.panoptic_map, sample.instances
+    size = (image.shape[0], image.shape[1])
     return replace(
         sample,
         image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
         panoptic_map=None if panoptic_map is None else _updated_map(panoptic_map, arrays["mask"]),
-        instances=None
-        if instances is None
-        else _updated_instances(instances, arrays.get("masks", ()), image.shape[:2]),
+        instances=None if instances is None else _updated_instances(instances, arrays.get("masks", ()), size),
     )
 
 
@@ -140,25 +139,13 @@ def _updated_map(before: PanopticMap, segment_ids: NDArray[np.int32]) -> Panopti
 
 def _updated_instances(before: Instances, masks: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> Instances:
     """The instances after a transform: empty ones left out, boxes around what is left of the masks."""
-    boxes = [mask_box(mask) for mask in masks]
-    kept = [number for number, box in enumerate(boxes) if box is not None]
+    kept = [number for number, mask in enumerate(masks) if mask.any()]
     rows = torch.tensor(kept, dtype=torch.int64)
+    stacked = stack_masks([masks[number] for number in kept], size)
     return Instances(
         category_ids=before.category_ids[rows],
-        masks=stack_masks([masks[number] for number in kept], size),
-        boxes=torch.tensor([boxes[number] for number in kept], dtype=torch.float32).reshape(-1, 4),
+        masks=stacked,
+        boxes=mask_boxes(stacked),
         scores=before.scores[rows],
         is_crowd=before.is_crowd[rows],
     )
-
-
-def stack_masks(masks: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> Tensor:
-    """(N, H, W) bool from N masks of `size` (H, W), N may be 0."""
-    stacked = np.stack(masks).astype(bool) if len(masks) else np.zeros((0, *size), dtype=bool)
-    return torch.from_numpy(stacked)
-
-
-def mask_box(mask: NDArray[np.uint8]) -> tuple[int, int, int, int] | None:
-    """Box of a mask (H, W): x1 y1 x2 y2, x2 and y2 exclusive; None for an empty one."""
-    x, y, width, height = cv2.boundingRect(mask)
-    return (x, y, x + width, y + height) if width else None

@@ -32,6 +32,7 @@ def resize_nearest(result: FusionResult, size: tuple[int, int]) -> FusionResult:
 def _nearest(ids: Tensor, size: tuple[int, int]) -> Tensor:
     """(h, w) to (H, W): the cell that holds the centre of each pixel. Index arithmetic keeps large ids exact."""
     rows, columns = (
-        ((torch.arange(new, device=ids.device) + 0.5) * old / new).long() for new, old in zip(size, ids.shape, strict=True)
+        ((torch.arange(new, device=ids.device) + 0.5) * old / new).long()
+        for new, old in zip(size, ids.shape, strict=True)
     )
     return ids[rows][:, columns]

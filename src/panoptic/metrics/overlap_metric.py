@@ -6,7 +6,6 @@ from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -58,18 +57,23 @@ class OverlapMetric(Metric, ABC):
         predictions, targets = _as_sequence("prediction", prediction), _as_sequence("target", target)
         if len(predictions) != len(targets):
             raise ValueError(f"expected as many predictions as targets, got {len(predictions)} and {len(targets)}")
-        total = CategorySums(self.counts, self.sums)
+        total = self.total
         for one_prediction, one_target in zip(predictions, targets, strict=True):
             image = sum_image(one_prediction, one_target, num_categories=len(self.categories))
             total = total + image.to(self.counts.device)
         self.counts, self.sums = total.counts, total.sums
 
+    @property
+    def total(self) -> CategorySums:
+        """The sums over the images of this process; within `compute`, of all processes."""
+        return CategorySums(self.counts, self.sums)
+
     @contextmanager
-    def synced_sums(self) -> Iterator[CategorySums]:
+    def synced_total(self) -> Iterator[CategorySums]:
         """The sums over all processes; every process must enter."""
         should_sync = self.sync_on_compute and not self._is_synced
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=should_sync, should_unsync=should_sync):
-            yield CategorySums(self.counts, self.sums)
+            yield self.total
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> OverlapMetric:
         """Follow a module to another device, but keep float64 and int64 when it is converted to half precision."""

@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from panoptic.metrics.functional import CategorySums, mean_over_categories, panoptic_quality
 from panoptic.metrics.overlap_metric import OverlapMetric
-from panoptic.metrics.rows import category_rows
+from panoptic.metrics.summaries import quality_means, quality_rows
 
 
 class PanopticQuality(OverlapMetric):
@@ -28,19 +27,12 @@ class PanopticQuality(OverlapMetric):
 
         float64 scalars in [0, 1]; nan where there is no such category.
         """
-        matches = CategorySums(self.counts, self.sums).matches
-        means: dict[str, Tensor] = {}
-        for name, values in zip(("pq", "sq", "rq"), panoptic_quality(*matches), strict=True):
-            means[name], means[f"{name}_things"], means[f"{name}_stuff"] = mean_over_categories(values, self.categories)
-        return means
+        return quality_means(self.total, self.categories)
 
     def per_category(self) -> list[dict[str, Any]]:
         """One row per category: `pq`, `sq`, `rq` (nan without any segment), `iou` (sum over matches), `tp`, `fp`, `fn`.
 
         With several processes all of them must call it.
         """
-        with self.synced_sums() as total:
-            iou, tp, fp, fn = total.matches
-            pq, sq, rq = panoptic_quality(iou, tp, fp, fn)
-            columns = {"pq": pq, "sq": sq, "rq": rq, "iou": iou, "tp": tp, "fp": fp, "fn": fn}
-            return category_rows(self.categories, columns)
+        with self.synced_total() as total:
+            return quality_rows(total, self.categories)

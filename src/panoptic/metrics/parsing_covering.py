@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from panoptic.metrics.functional import CategorySums, mean_over_categories, parsing_covering
 from panoptic.metrics.overlap_metric import OverlapMetric
-from panoptic.metrics.rows import category_rows
+from panoptic.metrics.summaries import covering_means, covering_rows
 from panoptic.structures import Category
 
 
@@ -31,20 +30,12 @@ class ParsingCovering(OverlapMetric):
 
         float64 scalars in [0, 1]; nan where there is no such category.
         """
-        covering = parsing_covering(*self._covered_and_area(CategorySums(self.counts, self.sums)))
-        means = mean_over_categories(covering, self.categories)
-        return dict(zip(("pc", "pc_things", "pc_stuff"), means, strict=True))
+        return covering_means(self.total, self.categories, normalize_by_image_size=self.normalize_by_image_size)
 
     def per_category(self) -> list[dict[str, Any]]:
         """One row per category: `pc` (nan without target area), `covered` and `area`, in pixels or shares of images.
 
         With several processes all of them must call it.
         """
-        with self.synced_sums() as total:
-            covered, area = self._covered_and_area(total)
-            columns = {"pc": parsing_covering(covered, area), "covered": covered, "area": area}
-            return category_rows(self.categories, columns)
-
-    def _covered_and_area(self, total: CategorySums) -> tuple[Tensor, Tensor]:
-        """(C,) each, in the unit that was chosen."""
-        return total.normalized_covering if self.normalize_by_image_size else total.covering
+        with self.synced_total() as total:
+            return covering_rows(total, self.categories, normalize_by_image_size=self.normalize_by_image_size)

@@ -55,9 +55,7 @@ class PanopticNetwork(nn.Module):
         for number, name in enumerate(names):
             late = set(self.heads[name].reads) - set(names[:number])
             if late:
-                raise ValueError(
-                    f"head {name!r} reads {sorted(late)}, declare them before it; heads: {names}"
-                )
+                raise ValueError(f"head {name!r} reads {sorted(late)}, declare them before it; heads: {names}")
         self.register_buffer("mean", 255 * torch.tensor(statistics.mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(statistics.std)[:, None, None], persistent=False)
 

@@ -55,7 +55,7 @@ def encode_keypoints(sample: Sample, *, categories: Sequence[Category], graph: K
         graph: which P keypoints, in which order.
 
     Returns:
-        Instances in the order of the map's segment table, without those that have no pixel.
+        Instances in the order of their first pixels, row by row; a segment without pixels is none.
 
     Raises:
         ValueError: the sample has no panoptic map, a segment's category is not in `categories`, or the graph names a
@@ -63,17 +63,9 @@ def encode_keypoints(sample: Sample, *, categories: Sequence[Category], graph: K
     """
     panoptic_map = ground_truth(sample)
     table = segment_table(panoptic_map, categories)
-    in_order = np.argsort(table.order)
-    rows = np.zeros(table.ids.size, dtype=np.int32)
-    rows[in_order] = np.cumsum(table.is_instance[in_order])
-    rows[~table.is_instance] = 0
     instance_map, valid, moments = _keypoint_pass(
-        panoptic_map.segment_ids.cpu().numpy(), table.ids, rows, table.is_crowd, int(table.is_instance.sum())
+        panoptic_map.segment_ids.cpu().contiguous().numpy(), table.ids, table.is_instance, table.is_crowd
     )
-    present = moments[:, 0] > 0
-    if not present.all():
-        renumbered = np.concatenate([[0], np.cumsum(present)]).astype(np.int32)
-        instance_map, moments = renumbered[instance_map], moments[present]
     device = panoptic_map.segment_ids.device
     return KeypointTargets(
         torch.from_numpy(instance_map).to(device),
@@ -84,35 +76,38 @@ def encode_keypoints(sample: Sample, *, categories: Sequence[Category], graph: K
 
 @njit(cache=True, nogil=True)
 def _keypoint_pass(
-    segment_ids: np.ndarray, table: np.ndarray, rows: np.ndarray, is_crowd: np.ndarray, count: int
+    segment_ids: np.ndarray, table: np.ndarray, is_instance: np.ndarray, is_crowd: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Instance map, valid pixels and, per instance, area, y_min, x_min, y_max, x_max, sum of y, sum of x."""
     height, width = segment_ids.shape
     instance_map = np.zeros((height, width), dtype=np.int32)
     valid = np.zeros((height, width), dtype=np.bool_)
-    moments = np.zeros((count, 7), dtype=np.float64)
-    moments[:, 1:3] = np.inf
+    moments = np.zeros((table.size, 7), dtype=np.float64)
+    numbers = np.zeros(table.size, dtype=np.int32)  # 0 until the segment's first pixel
+    count = 0
     for y in range(height):
         start = 0
         while start < width:
             end = run_end(segment_ids[y], start)
             if segment_ids[y, start] != VOID:
-                position = np.searchsorted(table, segment_ids[y, start])
-                valid[y, start:end] = not is_crowd[position]
-                row = rows[position]
-                if row > 0:
-                    instance_map[y, start:end] = row
-                    moment = moments[row - 1]
+                row = np.searchsorted(table, segment_ids[y, start])
+                valid[y, start:end] = not is_crowd[row]
+                if is_instance[row]:
+                    if numbers[row] == 0:
+                        moments[count, 1:5] = np.array([y, start, y, end - 1])
+                        count += 1
+                        numbers[row] = count
+                    instance_map[y, start:end] = numbers[row]
+                    moment = moments[numbers[row] - 1]
                     length = end - start
                     moment[0] += length
-                    moment[1] = min(moment[1], y)
                     moment[2] = min(moment[2], start)
                     moment[3] = y  # rows come in ascending order
                     moment[4] = max(moment[4], end - 1)
                     moment[5] += length * y
                     moment[6] += length * (start + end - 1) * 0.5
             start = end
-    return instance_map, valid, moments
+    return instance_map, valid, moments[:count]
 
 
 def _keypoints(moments: np.ndarray, graph: KeypointGraph) -> np.ndarray:

@@ -20,14 +20,12 @@ class SegmentTable:
         category_ids: (S,) int64.
         is_crowd: (S,) bool.
         is_instance: (S,) bool, True for non-crowd things.
-        order: (S,) int64, position of each in the map's own table.
     """
 
     ids: np.ndarray
     category_ids: np.ndarray
     is_crowd: np.ndarray
     is_instance: np.ndarray
-    order: np.ndarray
 
 
 def ground_truth(sample: Sample) -> PanopticMap:
@@ -47,15 +45,14 @@ def segment_table(panoptic_map: PanopticMap, categories: Sequence[Category]) -> 
                 f"expected category ids 0..{len(categories) - 1}, got {segment.category_id} of segment {segment.id}; "
                 "pass the categories of the data set that the map comes from"
             )
-    numbered = sorted(enumerate(panoptic_map.segments), key=lambda item: item[1].id)
-    is_crowd = np.array([segment.is_crowd for _, segment in numbered], dtype=bool)
-    is_thing = np.array([categories[segment.category_id].is_thing for _, segment in numbered], dtype=bool)
+    segments = sorted(panoptic_map.segments, key=lambda segment: segment.id)
+    is_crowd = np.array([segment.is_crowd for segment in segments], dtype=bool)
+    is_thing = np.array([categories[segment.category_id].is_thing for segment in segments], dtype=bool)
     return SegmentTable(
-        ids=np.array([segment.id for _, segment in numbered], dtype=np.int64),
-        category_ids=np.array([segment.category_id for _, segment in numbered], dtype=np.int64),
+        ids=np.array([segment.id for segment in segments], dtype=np.int64),
+        category_ids=np.array([segment.category_id for segment in segments], dtype=np.int64),
         is_crowd=is_crowd,
         is_instance=is_thing & ~is_crowd,
-        order=np.array([position for position, _ in numbered], dtype=np.int64),
     )
 
 

@@ -51,7 +51,7 @@ def encode_semantic(
     panoptic_map = ground_truth(sample)
     table = segment_table(panoptic_map, categories)
     semantic_map, small_instances = _semantic_pass(
-        panoptic_map.segment_ids.cpu().numpy(),
+        panoptic_map.segment_ids.cpu().contiguous().numpy(),
         table.ids,
         np.where(table.is_crowd, IGNORE_INDEX, table.category_ids).astype(np.uint8),
         table.is_instance,
@@ -65,7 +65,7 @@ def encode_semantic(
 def _semantic_pass(
     segment_ids: np.ndarray, table: np.ndarray, labels: np.ndarray, is_instance: np.ndarray, small_area: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Semantic map (H, W) uint8 and small instances (H, W) bool, run by run; the second look fills in the small ones."""
+    """Semantic map (H, W) uint8 and small instances (H, W) bool, run by run; a second look fills in the small ones."""
     height, width = segment_ids.shape
     semantic_map = np.full((height, width), IGNORE_INDEX, dtype=np.uint8)
     small_instances = np.zeros((height, width), dtype=np.bool_)

@@ -90,6 +90,7 @@ class PanopticModule(pl.LightningModule):
             raise ValueError(f'expected score_at "original" or "network", got {score_at!r}')
         self.score_at = score_at
         self.step_record: StepRecord | None = None
+        self.quality_values: dict[str, float] = {}
         self.quality = MetricCollection(
             {
                 "panoptic_quality": PanopticQuality(self.categories),
@@ -108,9 +109,7 @@ class PanopticModule(pl.LightningModule):
         weights = {name: self.loss_weights.get(name, 1.0) * weight for name, weight in balanced.weights.items()}
         self.step_record = StepRecord(losses, weights, shared)
         self.log("train_loss", balanced.total.detach(), prog_bar=True, batch_size=len(batch.samples))
-        self.log_dict(
-            {f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.samples)
-        )
+        self.log_dict({f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.samples))
         return balanced.total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[FusionResult]:
@@ -133,17 +132,15 @@ class PanopticModule(pl.LightningModule):
         return results
 
     def on_validation_epoch_end(self) -> None:
-        """Log PQ and its relatives in percent."""
-        values = {name: 100 * value.float() for name, value in self.quality.compute().items()}
+        """Log PQ and its relatives in percent; `quality_values` keeps them as fractions."""
+        self.quality_values = {name: float(value) for name, value in self.quality.compute().items()}
+        values = {name: 100 * value for name, value in self.quality_values.items()}
         self.log_dict({f"val_{name}": value for name, value in values.items() if name != "pq"})
         self.log("val_pq", values["pq"], prog_bar=True)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the images of the last validation."""
         self.quality.reset()
-
-    test_step = validation_step
-    on_test_epoch_start = on_validation_epoch_start
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule counted in optimizer steps."""

@@ -16,6 +16,9 @@ from panoptic.structures import VOID, PanopticMap, Segment
 NO_CATEGORY = -1
 """Category id of row 0, the void."""
 
+UNLISTED_ID = "a map holds an id that its segment table lacks; do not change a map after its construction"
+"""Message of the error of both histograms."""
+
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
@@ -113,7 +116,7 @@ def _row_of(segment_id: int, sorted_ids: NDArray[np.int64], rows: NDArray[np.int
     """Row of a segment id in its table."""
     position = np.searchsorted(sorted_ids, segment_id)
     if position == sorted_ids.size or sorted_ids[position] != segment_id:
-        raise ValueError("a map holds an id that its segment table lacks; it was changed after its construction")
+        raise ValueError(UNLISTED_ID)
     return int(rows[position])
 
 
@@ -151,15 +154,20 @@ def _torch_histogram(
     prediction_ids: Tensor, target_ids: Tensor, prediction_table: NDArray[np.int64], target_table: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """(1 + N, 1 + M) int64 pixels per pair of rows; the maps are on any device."""
-    pairs = _torch_rows(target_ids, target_table) * len(prediction_table)
-    pairs = pairs + _torch_rows(prediction_ids, prediction_table)
-    histogram = torch.bincount(pairs.flatten(), minlength=len(target_table) * len(prediction_table))
+    num_targets, num_predictions = len(target_table), len(prediction_table)
+    pairs = _torch_rows(target_ids, target_table) * (num_predictions + 1) + _torch_rows(
+        prediction_ids, prediction_table
+    )
+    counted = torch.bincount(pairs.flatten(), minlength=(num_targets + 1) * (num_predictions + 1))
     # device sync: once per image, to bring the small histogram to main memory
-    pixels: NDArray[np.int64] = histogram.cpu().numpy()
-    return pixels.reshape(len(target_table), len(prediction_table))
+    histogram: NDArray[np.int64] = counted.cpu().numpy().reshape(num_targets + 1, num_predictions + 1)
+    if histogram[-1].any() or histogram[:, -1].any():
+        raise ValueError(UNLISTED_ID)
+    return np.ascontiguousarray(histogram[:-1, :-1])
 
 
 def _torch_rows(segment_ids: Tensor, table: NDArray[np.int64]) -> Tensor:
-    """(H, W) int64 row of each pixel's segment in the table."""
+    """(H, W) int64 row of each pixel's segment in the table; one past the last row where the table lacks it."""
     sorted_ids, rows = torch.from_numpy(table).to(segment_ids.device).sort()
-    return rows[torch.searchsorted(sorted_ids, segment_ids.contiguous())]
+    position = torch.searchsorted(sorted_ids, segment_ids.contiguous()).clamp(max=len(table) - 1)
+    return torch.where(sorted_ids[position] == segment_ids, rows[position], len(table))

@@ -15,7 +15,7 @@ def count_pixels(overlaps: Overlaps, *, num_categories: int) -> Tensor:
     """Compare the categories pixel by pixel; pixels whose target is void are dropped, crowd keeps its category.
 
     Returns:
-        (3, C) int64 pixels: right (tp), wrongly predicted as (fp) and missed of (fn) each category; predicted void misses.
+        (3, C) int64 pixels: right (tp), wrongly predicted as (fp) and missed of (fn) each category; void misses.
     """
     counts = _count_pixels(
         overlaps.pixels, overlaps.target_category_ids, overlaps.prediction_category_ids, num_categories

@@ -45,9 +45,7 @@ class TimmBackbone(nn.Module):
         self.strides = dict(zip(self.levels, reductions, strict=True))
         self.weights_report = f"backbone {name}: random weights"
         if pretrained:
-            self.weights_report = (
-                f"backbone {name}: timm's weights {self.body.pretrained_cfg.get('tag', '')}"
-            )
+            self.weights_report = f"backbone {name}: timm's weights {self.body.pretrained_cfg.get('tag', '')}"
         if checkpoint is not None:
             self.weights_report = load_weights(self.body, Path(checkpoint).expanduser())
         log.info(self.weights_report)

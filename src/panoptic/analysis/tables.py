@@ -1,0 +1,84 @@
+"""Tables of qualities for the terminal, in percent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+_QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "miou": "mIoU"}
+_PERCENTAGES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "semantic_iou": "IoU"}
+_COUNTS = {"tp": "TP", "fp": "FP", "fn": "FN"}
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as percent with two decimals; "-" where there is none (None or nan)."""
+    return "-" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def quality_table(values: Mapping[str, float], title: str) -> Table:
+    """Rows all, things and stuff; columns PQ, SQ, RQ, PC and mIoU in percent.
+
+    Args:
+        values: fractions under the names that the metrics' `compute` gives (`pq`, `pq_things`, `pc_stuff`, `miou`, ..),
+            as numbers or scalar tensors; a name that is missing is shown as "-".
+        title: above the table.
+
+    Raises:
+        ValueError: none of the values is a quality.
+    """
+    if not set(_QUALITIES) & set(values):
+        raise ValueError(
+            f"expected at least one of {sorted(_QUALITIES)}, got {sorted(values)}; pass what compute() gave"
+        )
+    table = Table(title=escape(title))
+    table.add_column("")
+    for heading in _QUALITIES.values():
+        table.add_column(heading, justify="right")
+    for row, suffix in (("all", ""), ("things", "_things"), ("stuff", "_stuff")):
+        cells = [values.get(name + suffix) for name in _QUALITIES]
+        table.add_row(row, *(percent(None if cell is None else float(cell)) for cell in cells))
+    return table
+
+
+def category_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """One row per category: its name, its kind, and those of PQ, SQ, RQ, PC, IoU (percent), TP, FP, FN that it has.
+
+    Args:
+        rows: as `join_category_rows` or `PanopticQuality.per_category` give them, all with the same keys.
+        title: above the table.
+    """
+    keys = set().union(*rows) if rows else set()
+    percentages = [name for name in _PERCENTAGES if name in keys]
+    counts = [name for name in _COUNTS if name in keys]
+    table = Table(title=escape(title))
+    table.add_column("category")
+    table.add_column("kind")
+    for heading in [_PERCENTAGES[name] for name in percentages] + [_COUNTS[name] for name in counts]:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [percent(row[name]) for name in percentages] + [str(row[name]) for name in counts]
+        table.add_row(escape(row["name"]), "thing" if row["is_thing"] else "stuff", *cells)
+    return table
+
+
+def join_category_rows(
+    quality: Sequence[Mapping[str, Any]], covering: Sequence[Mapping[str, Any]], semantic: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row per category out of what the three metrics' `per_category` give.
+
+    Args:
+        quality: of `PanopticQuality`; all its columns are kept, so `tp`, `fp` and `fn` are segments.
+        covering: of `ParsingCovering`; adds `pc`.
+        semantic: of `SemanticIoU`; adds its IoU as `semantic_iou`.
+
+    Raises:
+        ValueError: the rows are not of the same categories in the same order.
+    """
+    names = [[row["name"] for row in rows] for rows in (quality, covering, semantic)]
+    if names[1] != names[0] or names[2] != names[0]:
+        raise ValueError(f"expected rows of the same categories, got {names}; give every metric one category list")
+    return [{**q, "pc": c["pc"], "semantic_iou": s["iou"]} for q, c, s in zip(quality, covering, semantic, strict=True)]

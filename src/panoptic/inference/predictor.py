@@ -1,0 +1,150 @@
+"""From a run folder to panoptic maps, in three lines.
+
+predictor = Predictor.from_checkpoint("runs/my_run/checkpoints/best.ckpt")
+panoptic_map = predictor("photo.jpg")
+names = [predictor.categories[segment.category_id].name for segment in panoptic_map.segments]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+from panoptic.fusion.resize import resize_nearest
+from panoptic.models.build import build_network
+from panoptic.models.network import PanopticNetwork, image_outputs
+from panoptic.structures import Category, FusionResult, ImageStatistics, PanopticMap, Sample
+
+CHECKPOINT_FORMAT = 1
+"""Version of the part of a checkpoint that is read here."""
+
+
+class Predictor:
+    """A network and its fusion, for one image after another.
+
+    Args:
+        network: trained, with weights loaded.
+        fusion: `fuse_*` with its options bound.
+        categories: of the predictions.
+        resize: sample and seed to sample, as in the run's validation.
+        device: where the network runs.
+    """
+
+    def __init__(
+        self,
+        network: PanopticNetwork,
+        fusion: Callable[..., FusionResult],
+        categories: Sequence[Category],
+        *,
+        resize: Callable[[Sample, int], Sample],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.fusion = fusion
+        self.categories = tuple(categories)
+        self.resize = resize
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: torch.device | str | None = None) -> Predictor:
+        """Load a checkpoint of `panoptic train`; on a GPU where there is one, unless `device` says otherwise.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a checkpoint of this package, or of another format.
+        """
+        content = read_checkpoint(path)
+        own = content["panoptic"]
+        categories = [Category(**_as_category(entry)) for entry in own["categories"]]
+        config = {**own["config"], "backbone": without_weights(own["config"]["backbone"])}
+        network = build_network(config, categories, ImageStatistics(**own["statistics"]))
+        prefix = "network."
+        state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"the weights in {path} do not fit the network of its configuration: {error}") from None
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        fusion, resize = instantiate(config["fusion"]), instantiate(config["data"]["eval_transform"])
+        return cls(network, fusion, categories, resize=resize, device=chosen)
+
+    @torch.inference_mode()
+    def __call__(self, image: str | Path | np.ndarray | Tensor) -> PanopticMap:
+        """Segment one image.
+
+        Args:
+            image: a file, an (H, W, 3) uint8 RGB array, or a (3, H, W) uint8 tensor.
+
+        Returns:
+            The prediction at the size of the image, on the CPU.
+        """
+        pixels = as_image(image)
+        size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+        sample = self.resize(Sample(pixels, 0, str(image)[:200], None, None, size), 0)
+        padded = self.network.size_rule.pad(*sample.size)
+        bottom_right = (0, padded[1] - sample.size[1], 0, padded[0] - sample.size[0])
+        batch = F.pad(sample.image, bottom_right)[None].to(self.device)
+        outputs, _ = self.network(batch, [sample.size])
+        fused = self.fusion(image_outputs(outputs, 0, sample.size), self.categories)
+        return resize_nearest(fused, size).panoptic_map.to("cpu")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint of `panoptic train`; errors as in `Predictor.from_checkpoint`."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or "panoptic" not in content:
+        raise ValueError(f"{path} is not a checkpoint of this package: it has no entry 'panoptic'")
+    found = content["panoptic"]["format"]
+    if found != CHECKPOINT_FORMAT:
+        raise ValueError(f"{path} has checkpoint format {found}, expected {CHECKPOINT_FORMAT}")
+    return content
+
+
+def without_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's node without its sources of weights: those of the checkpoint replace them."""
+    return {**backbone, "pretrained": False, "checkpoint": None}
+
+
+def as_image(image: str | Path | np.ndarray | Tensor) -> Tensor:
+    """A file, array or tensor as (3, H, W) uint8, RGB; a photograph is turned as its EXIF data says.
+
+    Raises:
+        ValueError: a damaged file, or an array of another shape or type.
+        FileNotFoundError: no such file.
+    """
+    if isinstance(image, (str, Path)):
+        image = _read_photograph(Path(image).expanduser())
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"expected an (H, W, 3) uint8 RGB array, got {image.shape} {image.dtype}")
+        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+        raise ValueError(f"expected a (3, H, W) uint8 tensor, got {tuple(image.shape)} {image.dtype}")
+    return image.contiguous()
+
+
+def _read_photograph(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as photograph:
+            return np.array(ImageOps.exif_transpose(photograph).convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that can be read") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"image {path} does not exist") from None
+    except OSError as error:  # Pillow's way to say that data is missing
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _as_category(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {**entry, "colour": None if entry["colour"] is None else tuple(entry["colour"])}

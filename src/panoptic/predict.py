@@ -1,0 +1,61 @@
+"""`panoptic predict`: photographs to panoptic maps, with an overlay picture each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+from rich.progress import track
+
+from panoptic.configuration import parse_overrides, resolved
+from panoptic.data.panoptic_writer import PanopticWriter
+from panoptic.drawing import overlay
+from panoptic.inference.predictor import Predictor, as_image
+from panoptic.run_folder import find_checkpoint
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Predict as configured; returns the exit status."""
+    composed = parse_overrides("predict", "Segment photographs of any size; writes PNG + JSON and overlays.", argv)
+    if composed is None:
+        return 0
+    config = resolved(composed)
+    images = find_images(config["images"])
+    predictor = Predictor.from_checkpoint(find_checkpoint(config["run"], config["checkpoint"]))
+    folder = Path(config["out"]).expanduser()
+    with PanopticWriter(folder / "panoptic.json", predictor.categories) as writer:
+        (folder / "overlays").mkdir(exist_ok=True)
+        for number, path in enumerate(track(images, description="predict")):
+            image = as_image(path)
+            panoptic_map = predictor(image)
+            writer.add(panoptic_map, image_id=number, image_name=path.name)
+            picture = overlay(image, panoptic_map, predictor.categories)
+            target = folder / "overlays" / f"{path.stem}.png"
+            if not cv2.imwrite(str(target), picture[..., ::-1]):
+                raise OSError(f"could not write {target}")
+    print(f"{len(images)} images: maps in {folder / 'panoptic.json'}, pictures in {folder / 'overlays'}")
+    return 0
+
+
+def find_images(chosen: str | Sequence[str]) -> list[Path]:
+    """Files, or every image of a folder, in order of their names.
+
+    Raises:
+        FileNotFoundError: a path that does not exist, or a folder without an image.
+        ValueError: two files of one name, whose results would overwrite each other.
+    """
+    paths: list[Path] = []
+    for entry in [chosen] if isinstance(chosen, str) else chosen:
+        path = Path(entry).expanduser()
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not found or not path.exists():
+            raise FileNotFoundError(f"images={path}: no such file, or a folder without {', '.join(SUFFIXES)}")
+        paths += found
+    stems = [path.stem for path in paths]
+    repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if repeated:
+        raise ValueError(f"images named {repeated} occur more than once; results are named after them")
+    return paths
