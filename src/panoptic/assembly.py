@@ -18,8 +18,9 @@ from panoptic.training.module import PanopticModule
 
 
 def build_data(config: Mapping[str, Any]) -> PanopticDataModule:
-    """The data module of the node `data`."""
-    return build(config["data"], seed=config["seed"])
+    """The data module of the node `data`; its `root` only serves the paths that are written with it."""
+    node = {key: value for key, value in config["data"].items() if key != "root"}
+    return build(node, seed=config["seed"])
 
 
 def build_module(config: Mapping[str, Any], data: PanopticDataModule) -> PanopticModule:

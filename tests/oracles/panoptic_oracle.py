@@ -2,6 +2,11 @@
 
 from fractions import Fraction
 
+import numpy as np
+import torch
+
+from panoptic.structures import PanopticMap, Segment
+
 HALF = Fraction(1, 2)
 
 
@@ -84,9 +89,7 @@ class PanopticOracle:
         """Semantic IoU."""
         predicted_category = {segment.id: segment.category_id for segment in prediction.segments}
         target_category = {segment.id: segment.category_id for segment in target.segments}
-        for predicted_row, target_row in zip(
-            prediction.segment_ids.tolist(), target.segment_ids.tolist(), strict=True
-        ):
+        for predicted_row, target_row in zip(prediction.segment_ids.tolist(), target.segment_ids.tolist(), strict=True):
             for predicted_id, target_id in zip(predicted_row, target_row, strict=True):
                 if target_id == 0:
                     continue
@@ -149,3 +152,32 @@ def _pixels_by_id(panoptic_map):
         for x, segment_id in enumerate(row):
             pixels[segment_id].add((y, x))
     return pixels
+
+
+def random_pair(generator, num_categories, num_segments=9, height=11, width=17):
+    """A target of random rectangles with void, crowd and entries without a pixel, and a prediction that resembles it.
+
+    Segment ids are random, up to 2^24 - 1, and have nothing to do with each other.
+    """
+    target = generator.integers(0, num_segments + 1, size=(height, width)) * (generator.random((height, width)) < 0.1)
+    for number in range(num_segments + 3):
+        y, x = generator.integers(0, height), generator.integers(0, width)
+        dy, dx = generator.integers(1, height // 2 + 2), generator.integers(1, width // 2 + 2)
+        target[y : y + dy, x : x + dx] = number % (num_segments + 1)
+    prediction = np.roll(target, generator.integers(-1, 2), axis=1)
+    noise = generator.random((height, width)) < 0.15
+    prediction = np.where(noise, generator.integers(0, num_segments + 1, size=(height, width)), prediction)
+    category_ids = generator.integers(0, num_categories, size=num_segments)
+    changed = generator.random(num_segments) < 0.2
+    predicted_category_ids = np.where(changed, generator.integers(0, num_categories, size=num_segments), category_ids)
+    is_crowd = generator.random(num_segments) < 0.25
+    return (
+        _with_random_ids(generator, prediction, predicted_category_ids, np.zeros(num_segments, dtype=bool)),
+        _with_random_ids(generator, target, category_ids, is_crowd),
+    )
+
+
+def _with_random_ids(generator, numbers, category_ids, is_crowd):
+    ids = generator.choice(np.arange(1, 2**24), size=len(category_ids), replace=False)
+    segments = [Segment(int(i), int(c), bool(k)) for i, c, k in zip(ids, category_ids, is_crowd, strict=True)]
+    return PanopticMap(torch.from_numpy(np.concatenate([[0], ids])[numbers]), segments)

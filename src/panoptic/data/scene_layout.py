@@ -117,7 +117,8 @@ class Layout:
         unit = unit_of(self.size)
         share = _HEIGHTS[kind] * (0.12 + 0.88 * depth) * self.rng.uniform(0.85, 1.15)
         least = self.difficulty.smallest_ball if kind == "ball" else 0.0
-        return max(share * unit, self.difficulty.smallest.get(kind, 0.0) * unit, least)
+        smallest = self.difficulty.smallest.get(kind, 0.0) * self.rng.uniform(1.0, 1.25) * unit
+        return max(share * unit, smallest, least)
 
     def _candidate(self, kind: str, far: float, near: float, margin: float = 0.0) -> Thing:
         """A thing at random depth and place; it may reach out of the frame by some of its width."""

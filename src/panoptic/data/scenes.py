@@ -33,6 +33,9 @@ CATEGORIES = (
 )
 """Stuff first, in the order of the labels in `scene_ground`."""
 
+_STATISTICS = ImageStatistics(mean=(0.483, 0.508, 0.471), std=(0.207, 0.200, 0.243))
+"""Measured on 300 scenes of each difficulty, which differ by 0.01."""
+
 _CATEGORY_IDS = {category.name: category.id for category in CATEGORIES}
 
 
@@ -66,7 +69,7 @@ class Scenes(Dataset[Sample]):
         self.difficulty = difficulty
         self.seed = seed
         self.categories: list[Category] = list(CATEGORIES)
-        self.image_statistics = ImageStatistics()
+        self.image_statistics = _STATISTICS
         self.image_ids = range(length)
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ def output_of(outputs: Mapping[str, Tensor], name: str, shape: tuple[int | None,
 
 
 def predicted_categories(outputs: Mapping[str, Tensor], categories: Sequence[Category]) -> Tensor:
-    """The most probable category of each pixel, (H, W) int64, from "semantic" (C, H, W); the lowest id of equal ones."""
+    """The most probable category of each pixel, (H, W) int64, from "semantic" (C, H, W); of equal ones the lowest."""
     return output_of(outputs, "semantic", (len(categories), None, None)).argmax(dim=0)
 
 

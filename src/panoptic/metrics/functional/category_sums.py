@@ -82,7 +82,7 @@ def sum_image(prediction: PanopticMap, target: PanopticMap, *, num_categories: i
     size = target.segment_ids.numel()
     return CategorySums(
         counts=torch.cat([matches, area[None], pixels]),
-        sums=torch.stack([iou, covered, covered / size, area / size]),
+        sums=torch.stack([iou, covered, covered / size, area.double() / size]),
     )
 
 

@@ -1,0 +1,1 @@
+"""Pictures of panoptic maps: arrays in, arrays out; writing files is left to callers."""
