@@ -38,7 +38,8 @@ def export_scenes(scenes: Scenes, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         folder = Path(temporary) / out.name
         (folder / "images").mkdir(parents=True)
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         with PanopticWriter(folder / f"panoptic_{scenes.split}.json", scenes.categories) as writer:
             for index in track(range(len(scenes)), f"drawing {scenes.split}"):
                 sample = scenes[index]

@@ -16,7 +16,6 @@ from panoptic.data.loading import (
     Collate,
     Encoder,
     Encoders,
-    PinnableBatch,
     SampleDataset,
     SampleLoader,
     Transform,
@@ -43,7 +42,7 @@ class PanopticDataModule(pl.LightningDataModule):
         seed: of order and augmentation.
 
     Raises:
-        ValueError: the splits' categories differ, or a batch size below 1.
+        ValueError: the splits' categories differ, a split to evaluate on is empty, or a batch size is below 1.
     """
 
     def __init__(
@@ -64,6 +63,8 @@ class PanopticDataModule(pl.LightningDataModule):
             if split is not None and list(split.categories) != list(train.categories):
                 ours, theirs = [c.name for c in train.categories], [c.name for c in split.categories]
                 raise ValueError(f"expected equal categories in all splits, got {ours} in train and {theirs} in {name}")
+            if split is not None and len(split) == 0:
+                raise ValueError(f"the {name} split is empty; expected at least one image")
         if min(batch_size, eval_batch_size) < 1:
             raise ValueError(f"expected batch sizes of at least 1, got {batch_size} and {eval_batch_size}")
         self.train, self.val, self.test = train, val, test
@@ -94,7 +95,7 @@ class PanopticDataModule(pl.LightningDataModule):
         """
         self._connected = (Encoders.of(encoders), size_rule)
 
-    def train_dataloader(self) -> DataLoader[PinnableBatch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches of this process; after `load_state_dict` the first epoch continues where it was left."""
         rank, world_size = self._process()
         if self.batch_size % world_size:
@@ -111,17 +112,17 @@ class PanopticDataModule(pl.LightningDataModule):
         self._sampler = sampler
         return self._loader(self.train, self.train_transform, sampler, batch_size, training=True)
 
-    def val_dataloader(self) -> DataLoader[PinnableBatch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Every image of the val split once, over all processes together."""
         return self._eval_loader(self.val)
 
-    def test_dataloader(self) -> DataLoader[PinnableBatch]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Every image of the test split once, over all processes together."""
         if self.test is None:
             raise ValueError("expected a test split, got none; give `test`, or evaluate on val")
         return self._eval_loader(self.test)
 
-    def _eval_loader(self, split: SampleDataset) -> DataLoader[PinnableBatch]:
+    def _eval_loader(self, split: SampleDataset) -> DataLoader[Any]:
         sampler = EvalSampler(len(split), *self._process())
         return self._loader(split, self.eval_transform, sampler, self.eval_batch_size, training=False)
 
@@ -133,7 +134,7 @@ class PanopticDataModule(pl.LightningDataModule):
         batch_size: int,
         *,
         training: bool,
-    ) -> DataLoader[PinnableBatch]:
+    ) -> DataLoader[Any]:
         if self._connected is None:
             raise RuntimeError("expected connect(encoders, size_rule) before loaders are asked for; call it first")
         encoders, size_rule = self._connected
@@ -161,7 +162,7 @@ class PanopticDataModule(pl.LightningDataModule):
         return replace(batch, images=images, targets=targets)
 
     def state_dict(self) -> dict[str, int]:
-        """Position in the training data as of the last completed optimizer step, whatever workers fetched ahead."""
+        """Position in the training data as of the last batch trained on, whatever workers fetched ahead."""
         if self._sampler is None:
             return dict(self._resume_state or {"epoch": 0, "consumed": 0})
         if self.trainer is None:
@@ -172,7 +173,6 @@ class PanopticDataModule(pl.LightningDataModule):
         if epoch.started == epoch.processed or batches >= self.trainer.num_training_batches:
             # between two epochs; Lightning counts an epoch as processed only after its validation
             return {"epoch": max(epoch.started, epoch.processed), "consumed": 0}
-        batches -= batches % self.trainer.accumulate_grad_batches
         return {"epoch": epoch.processed, "consumed": batches * self._sampler.global_batch}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

@@ -107,9 +107,14 @@ class SampleLoader(Dataset[LoadedSample]):
         """The same for the same key, whoever asks."""
         epoch, index = key
         original = self.samples[index]
-        truth = ground_truth(original)
-        sample = self.transform(original, sample_seed(self.seed, epoch, index))
-        return LoadedSample(sample, self.encoders(sample), truth)
+        try:
+            truth = ground_truth(original)
+            sample = self.transform(original, sample_seed(self.seed, epoch, index))
+            targets = self.encoders(sample)
+        except Exception as error:
+            error.add_note(f"while preparing {original.file_name}, image {original.image_id}, in epoch {epoch}")
+            raise
+        return LoadedSample(sample, targets, truth)
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,8 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor], done: dict[int
     elif isinstance(value, dict):
         result = {key: map_tensors(item, function, done) for key, item in value.items()}
     elif isinstance(value, list | tuple):
-        result = type(value)(map_tensors(item, function, done) for item in value)
+        items = [map_tensors(item, function, done) for item in value]
+        named = isinstance(value, tuple) and type(value) is not tuple  # a named tuple takes its fields one by one
+        result = type(value)(*items) if named else type(value)(items)
     done[id(value)] = result
     return result

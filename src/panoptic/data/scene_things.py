@@ -80,11 +80,11 @@ def draw_tie(sprite: Sprite, rng: np.random.Generator, length: float) -> None:
     """A tie on the chest of the person who stands at the same foot, with the same height; `length` is unused."""
     colour, stripe = random_colour(rng, neutral_share=0.15), random_colour(rng)
     tip = rng.uniform(-0.52, -0.48)
-    sprite.polygon(((-0.03, -0.825), (0.03, -0.825), (0.022, -0.775), (-0.022, -0.775)), darker(colour, 0.8))
-    sprite.polygon(((-0.02, -0.78), (0.02, -0.78), (0.046, tip - 0.05), (0, tip), (-0.046, tip - 0.05)), colour)
+    sprite.polygon(((-0.036, -0.825), (0.036, -0.825), (0.026, -0.775), (-0.026, -0.775)), darker(colour, 0.8))
+    sprite.polygon(((-0.025, -0.78), (0.025, -0.78), (0.058, tip - 0.05), (0, tip), (-0.058, tip - 0.05)), colour)
     if rng.random() < 0.6:
         for y in (-0.74, -0.67, -0.6):
-            sprite.polygon(((-0.024, y), (0.024, y - 0.03), (0.024, y - 0.01), (-0.024, y + 0.02)), stripe, inside=True)
+            sprite.polygon(((-0.029, y), (0.029, y - 0.03), (0.029, y - 0.01), (-0.029, y + 0.02)), stripe, inside=True)
 
 
 def _draw_wheels(sprite: Sprite, positions: tuple[float, ...], radius: float) -> None:

@@ -117,16 +117,28 @@ def _apply(compose: A.Compose, sample: Sample, seed: int, padding: tuple[int, in
     if sample.instances is not None and len(sample.instances.masks):
         arrays["masks"] = list(sample.instances.masks.numpy().astype(np.uint8))
     arrays = compose(**arrays)
-    image = arrays["image"].copy()
-    image[arrays["inside"] == 0] = padding
+    image = _painted_outside(arrays["image"], arrays["inside"], padding)
     panoptic_map, instances = sample.panoptic_map, sample.instances
     size = (image.shape[0], image.shape[1])
     return replace(
         sample,
-        image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+        image=torch.from_numpy(image).permute(2, 0, 1),  # (3, H, W), laid out in memory as it was decoded
         panoptic_map=None if panoptic_map is None else _updated_map(panoptic_map, arrays["mask"]),
         instances=None if instances is None else _updated_instances(instances, arrays.get("masks", ()), size),
     )
+
+
+def _painted_outside(
+    image: NDArray[np.uint8], inside: NDArray[np.uint8], padding: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with the colour of padding outside the rectangle where `inside` (H, W) is not 0."""
+    x, y, width, height = cv2.boundingRect(inside)
+    if (height, width) == inside.shape:
+        return image
+    painted = np.empty_like(image)
+    painted[:] = padding
+    painted[y : y + height, x : x + width] = image[y : y + height, x : x + width]
+    return painted
 
 
 def _updated_map(before: PanopticMap, segment_ids: NDArray[np.int32]) -> PanopticMap:

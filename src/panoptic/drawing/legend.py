@@ -95,6 +95,5 @@ def draw_title(text: str, width: int) -> NDArray[np.uint8]:
 
 def hatch(height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3) uint8: diagonal stripes in the greys of void."""
-    stripe = (np.add.outer(np.arange(height), np.arange(width)) // 4) % 2
-    greys: NDArray[np.uint8] = np.array(HATCH, np.uint8)[stripe]
-    return greys
+    tile = np.array(HATCH, np.uint8)[(np.add.outer(np.arange(8), np.arange(8)) // 4) % 2]  # (8, 8, 3)
+    return np.tile(tile, (-(-height // 8), -(-width // 8), 1))[:height, :width]

@@ -34,7 +34,7 @@ def assign_pixels(located: Tensor, keypoints: Tensor) -> Tensor:
 def assign_pixels_torch(located: Tensor, keypoints: Tensor) -> Tensor:
     """`assign_pixels` in torch, for devices other than the CPU; at equal distance any."""
     points = keypoints.flatten(1).to(located.dtype)
-    chunks = located.flatten(0, 1).T.split(_CHUNK)
+    chunks = torch.split(located.flatten(0, 1).T, _CHUNK)
     # Distances of a thousand pixels differ by less than what a matrix product would round away.
     mode = "donot_use_mm_for_euclid_dist"
     return torch.cat([torch.cdist(chunk, points, compute_mode=mode).argmin(1) for chunk in chunks])

@@ -99,7 +99,7 @@ def fuse_bottom_up(
         refinements: of the offsets by each other; 2 in PersonLab, not stated in the paper.
         max_correction: longest correction by a refinement, in pixels; not stated in the paper, chosen as R (None): a
             longer one comes from another instance. Infinity as in PersonLab.
-        vote_threshold: least heatmap probability that votes; not in the paper (0), chosen as 0.01: such votes are noise.
+        vote_threshold: least heatmap probability that votes; not in the paper (0), chosen as 0.01: less is noise.
         short_weight: a of the fused score map; not stated in the paper, chosen as 1.
         long_weight: b of the fused score map; not stated in the paper, chosen as 1.
         peak_threshold: least fused score of a keypoint; not stated in the paper, chosen (None) as 0.01, at least
@@ -112,7 +112,7 @@ def fuse_bottom_up(
         nms_threshold: intersection over union of boxes above which the lower score goes; not stated in the paper,
             chosen as 0.5.
         score_threshold: least score of an instance; not in the paper (0 keeps all).
-        max_instances: most instances, by score; not in the paper, chosen as 300 to bound the time of untrained networks.
+        max_instances: most instances, by score; not in the paper, chosen as 300: bounds untrained networks' time.
 
     Returns:
         The map, instances with their score in [0, 1], and the network's own semantic map.

@@ -48,7 +48,7 @@ def _peaks(scores: np.ndarray, threshold: float, window: int) -> np.ndarray:
         for y in range(height):
             for x in range(width):
                 if scores[kind, y, x] >= threshold and _is_peak(scores[kind], y, x, window):
-                    found[count] = kind, y, x
+                    found[count, 0], found[count, 1], found[count, 2] = kind, y, x
                     count += 1
     return found[:count]
 
@@ -167,8 +167,15 @@ def expected_oks(
     Returns:
         (Q,), in [0, 1]; 0 where nothing voted in the disk.
     """
-    arrays = [float_array(tensor.cpu()) for tensor in (positions, scales * kappa[kinds], heatmap, scores)]
-    return torch.from_numpy(_expected_oks(kinds.cpu().numpy(), *arrays, radius)).to(kinds.device)
+    rescored = _expected_oks(
+        kinds.cpu().numpy(),
+        float_array(positions.cpu()),
+        float_array((scales * kappa[kinds]).cpu()),
+        float_array(heatmap.cpu()),
+        float_array(scores.cpu()),
+        radius,
+    )
+    return torch.from_numpy(rescored).to(kinds.device)
 
 
 @njit(cache=True, nogil=True)
@@ -239,7 +246,8 @@ def _group(kinds: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, proximi
         kind = kinds[candidate]
         is_new = True
         for instance in kept[:count]:
-            dy, dx = keypoints[candidate, kind] - keypoints[instance, kind]
+            dy = keypoints[candidate, kind, 0] - keypoints[instance, kind, 0]
+            dx = keypoints[candidate, kind, 1] - keypoints[instance, kind, 1]
             if dy * dy + dx * dx <= proximity * proximity:
                 is_new = False
                 break
