@@ -20,7 +20,8 @@ from panoptic.training.module import PanopticModule
 def build_data(config: Mapping[str, Any]) -> PanopticDataModule:
     """The data module of the node `data`; its `root` only serves the paths that are written with it."""
     node = {key: value for key, value in config["data"].items() if key != "root"}
-    return build(node, seed=config["seed"])
+    data: PanopticDataModule = build(node, seed=config["seed"])
+    return data
 
 
 def build_module(config: Mapping[str, Any], data: PanopticDataModule) -> PanopticModule:
@@ -53,7 +54,7 @@ def build_trainer(config: Mapping[str, Any], folder: Path) -> pl.Trainer:
     )
     pictures = Pictures(folder / "pictures", count=config["pictures"])
     own = [build(node) for node in (config["callbacks"] or {}).values()]
-    return build(
+    trainer: pl.Trainer = build(
         {**config["trainer"], "precision": precision(config["trainer"]["precision"])},
         callbacks=[checkpoints, pictures, KeepOnInterrupt(folder / "checkpoints" / "last.ckpt"), *own],
         logger=[build(node)(save_dir=str(folder)) for node in config["logger"].values()],
@@ -61,9 +62,10 @@ def build_trainer(config: Mapping[str, Any], folder: Path) -> pl.Trainer:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+    return trainer
 
 
-def precision(choice: str) -> str:
+def precision(choice: str) -> Any:
     """The choice "auto" is bf16-mixed on GPUs that have it, else 32-true; other choices are Lightning's own."""
     if choice != "auto":
         return choice

@@ -25,9 +25,7 @@ from panoptic.training.module import PanopticModule
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate as configured; returns the exit status."""
-    composed = parse_overrides(
-        "evaluate", "Score a trained run on held-out images; writes evaluation.json.", argv
-    )
+    composed = parse_overrides("evaluate", "Score a trained run on held-out images; writes evaluation.json.", argv)
     if composed is None:
         return 0
     options = resolved(composed)

