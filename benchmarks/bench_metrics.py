@@ -71,7 +71,7 @@ def make_pair(height, width, num_segments, seed=0):
 
 
 def make_stripes(height, width, num_segments):
-    """A prediction and a target of tiles of 20x20 px dealt out to `num_segments`: the edges do not depend on the number."""
+    """A prediction and a target of 20x20 tiles dealt out to N segments: the edges do not depend on N."""
     tile = np.arange(height)[:, None] // 20 + np.arange(width)[None] // 20
     numbers = torch.from_numpy(1 + tile % num_segments)
     segments = [Segment(n, n - 1) for n in range(1, num_segments + 1)]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
@@ -55,7 +55,7 @@ def report_of(module: PanopticModule) -> dict[str, Any]:
     """Every number of the tables as fractions, null where there is none."""
     rows: dict[str, dict[str, Any]] = {}
     for metric in module.quality.values():
-        for row in metric.per_category():
+        for row in cast(Any, metric).per_category():
             rows.setdefault(row["category"], {}).update(row)
     return {
         "all": {name: _number(value) for name, value in module.quality_values.items()},

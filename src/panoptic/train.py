@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     if trainer.is_global_zero:
         record_run(folder, config)
         for path in module.network.paths:
-            print(getattr(path.backbone, 'weights_report', 'backbone: no report of its weights'))
+            print(getattr(path.backbone, "weights_report", "backbone: no report of its weights"))
     trainer.fit(module, datamodule=data)
     trainer.validate(module, datamodule=data, ckpt_path=str(folder / "checkpoints" / "best.ckpt"), verbose=False)
     if trainer.is_global_zero:

@@ -84,8 +84,8 @@ class TrainSampler(Sampler[SampleKey]):
         epoch, consumed = state["epoch"], state["consumed"]
         if not 0 <= consumed <= self.length or consumed % self.global_batch:
             raise ValueError(
-                f"expected a multiple of the batch size {self.global_batch} within {self.length} images, got {consumed} "
-                "consumed; resume with the batch size and data set of the checkpoint, or from the end of an epoch"
+                f"expected a multiple of the batch size {self.global_batch} within {self.length} images, got "
+                f"{consumed} consumed; resume with the batch size and data set of the checkpoint, or from the end of an epoch"
             )
         self.epoch, self.consumed = epoch, consumed
 

@@ -19,7 +19,7 @@ def resize_nearest(result: FusionResult, size: tuple[int, int]) -> FusionResult:
     if result.panoptic_map.size == size:
         return result
     segment_ids = _nearest(result.panoptic_map.segment_ids, size)
-    ids, areas = segment_ids.unique(return_counts=True)
+    ids, areas = torch.unique(segment_ids, return_counts=True)
     area_of = dict(zip(ids.tolist(), areas.tolist(), strict=True))
     segments = [
         Segment(s.id, s.category_id, is_crowd=s.is_crowd, score=s.score, area=area_of[s.id])

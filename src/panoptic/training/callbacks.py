@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from panoptic.drawing import comparison
 from panoptic.structures import Batch, FusionResult
+from panoptic.training.module import PanopticModule
 
 
 class Pictures(pl.Callback):
@@ -55,7 +56,7 @@ class Pictures(pl.Callback):
             if truth is None or truth.size != prediction.size:
                 truth = batch.truths[batch.samples.index(sample)]
             image = _resize(sample.image, prediction.size)
-            picture = comparison(image, truth, prediction, pl_module.categories)
+            picture = comparison(image, truth, prediction, cast(PanopticModule, pl_module).categories)
             self._write(trainer, picture)
             self.drawn += 1
 

@@ -110,7 +110,8 @@ class PanopticModule(pl.LightningModule):
         self.step_record = StepRecord(losses, weights, shared)
         self.log("train_loss", balanced.total.detach(), prog_bar=True, batch_size=len(batch.samples))
         self.log_dict({f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.samples))
-        return balanced.total
+        total: Tensor = balanced.total
+        return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Losses and quality of one batch; returns the list of `FusionResult`s, for callbacks."""
@@ -160,4 +161,5 @@ class PanopticModule(pl.LightningModule):
         }
 
     def _sum_over_processes(self, value: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(value, reduce_op="sum")
+        total: Tensor = self.trainer.strategy.reduce(value, reduce_op="sum")
+        return total

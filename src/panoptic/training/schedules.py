@@ -20,7 +20,8 @@ def poly(optimizer: Optimizer, total_steps: int, *, power: float = 0.9, warmup_s
     _check(total_steps, warmup_steps)
 
     def factor(step: int) -> float:
-        return _warmup(step, warmup_steps) * max(0.0, 1 - step / total_steps) ** power
+        remaining = max(0.0, 1 - step / total_steps)
+        return float(_warmup(step, warmup_steps) * remaining**power)
 
     return LambdaLR(optimizer, factor)
 

@@ -60,7 +60,7 @@ def _create(name: str, output_stride: int, pretrained: bool) -> Any:
     try:
         return timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=pretrained)
     except (NotImplementedError, TypeError, AssertionError):  # timm's ways to say that strides cannot be changed
-        body = timm.create_model(name, features_only=True, pretrained=pretrained)
+        body: Any = timm.create_model(name, features_only=True, pretrained=pretrained)
         if body.feature_info.reduction()[-1] != output_stride:
             raise ValueError(
                 f"{name} has no output_stride {output_stride}; its own is {body.feature_info.reduction()[-1]}"

@@ -74,7 +74,10 @@ class DenseOutput:
         return self._shaped(full)[0, ..., :height, :width]
 
     def _shaped(self, full: Tensor) -> Tensor:
-        return full.unflatten(1, (-1, 2)) if self.pairs else full
+        if not self.pairs:
+            return full
+        batch, channels, height, width = full.shape
+        return full.view(batch, channels // 2, 2, height, width)
 
 
 def prediction_layers(in_channels: int, filters: int, out_channels: int, *, kernel_size: int, norm: Norm) -> nn.Module:
