@@ -1,0 +1,96 @@
+"""Every configuration composes and builds; wrong ones say what is wrong."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from panoptic.assembly import build_data, build_module
+from panoptic.configuration import build, config_folder, load_config, resolved
+
+CONF = config_folder()
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+CHOICES = sorted(
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "head")
+)
+
+
+def compose(*overrides):
+    return resolved(load_config("train", overrides))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_of_every_group_composes(group, choice):
+    extra = ["data.root=somewhere"] if choice == "coco_panoptic" else []
+    assert compose(f"{group}={choice}", *extra)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_builds_its_network_on_scenes(experiment):
+    config = compose(f"experiment={experiment}", *([] if experiment == "deeperlab_scenes" else ["data.root=somewhere"]))
+    scenes = compose("data.train.length=16", "data.val.length=2", "data.num_workers=0")["data"]
+    config["data"] = scenes
+    data = build_data(config)
+    module = build_module(config, data)
+    assert module.network.loss_names == [
+        "semantic_cross_entropy",
+        "heatmap_cross_entropy",
+        "short_range_l1",
+        "middle_range_l1",
+        "long_range_l1",
+    ]
+
+
+@pytest.mark.parametrize("group", ["optimizer", "scheduler", "fusion", "balancing", "logger", "callbacks", "keypoints"])
+def test_every_leaf_of_a_group_instantiates(group):
+    for path in sorted((CONF / group).glob("*.yaml")):
+        build(compose(f"{group}={path.stem}")[group])
+
+
+def test_a_misspelt_experiment_names_the_nearest():
+    with pytest.raises(ValueError, match="no experiment 'deeperlab_scene', did you mean 'deeperlab_scenes'"):
+        load_config("train", ["experiment=deeperlab_scene"])
+
+
+def test_a_misspelt_key_names_the_nearest():
+    with pytest.raises(ValueError, match=r"'trainer.max_epoch' is not a key, did you mean 'trainer.max_epochs'"):
+        load_config("train", ["trainer.max_epoch=3"])
+
+
+def test_a_loss_weight_without_a_loss_lists_the_losses():
+    config = compose("backbone.name=test_resnet", "data.num_workers=0", "+loss_weights.semantic_ce=2")
+    with pytest.raises(ValueError, match=r"loss_weights names \['semantic_ce'\], but heads produce \['heatmap_"):
+        build_module(config, build_data(config))
+
+
+def test_a_folder_of_the_users_own_is_searched(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nname: mine\nbackbone: {name: test_resnet}\n"
+    )
+    config = load_config("train", ["experiment=mine"], str(tmp_path))
+    assert config.name == "mine"
+    assert config.backbone.name == "test_resnet"
+
+
+def test_a_head_of_the_users_own_trains_beside_ours():
+    config = compose("backbone.name=test_resnet", "data.num_workers=0", "heads=semantic", "fusion=semantic")
+    config["heads"]["mine"] = {"_target_": "own_head.OwnHead", "_partial_": True}
+    module = build_module(config, build_data(config))
+    assert module.network.loss_names == ["semantic_cross_entropy", "mine_brightness"]
+
+
+def test_a_config_dir_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        load_config("train", [], str(tmp_path / "none"))
+
+
+def test_printing_a_configuration_gives_yaml_that_reads_back():
+    config = load_config("train", ["experiment=deeperlab_scenes"])
+    assert OmegaConf.create(OmegaConf.to_yaml(config)) == config
+
+
+def test_a_backbone_of_another_family_has_the_levels_of_its_strides():
+    for name in ("convnext_atto", "resnet18", "mobilenetv2_100", "regnetx_002"):
+        backbone = build({**compose()["backbone"], "name": name})
+        assert list(backbone.channels)[-4:] == ["c2", "c3", "c4", "c5"]
+        assert backbone.strides["c2"] == 4
+        assert backbone.strides["c5"] == 16
