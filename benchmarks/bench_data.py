@@ -1,4 +1,4 @@
-"""Speed of the data path: what targets cost beside the augmentation of the same crop, both with one thread as in a worker.
+"""Speed of the data path: what targets cost beside the augmentation of the same crop, with one thread as in a worker.
 
 Run with `python benchmarks/bench_data.py`; some ten seconds.
 """
@@ -28,13 +28,12 @@ BAR = 1.0
 
 def make_sample():
     """A crop of `NUM_INSTANCES` ellipses on four bands of stuff, in noise; every tenth ellipse is a crowd."""
-    height, width = SIZE
-    ids = torch.arange(height).mul(4).div(height, rounding_mode="floor")[:, None].expand(SIZE) + 1
+    bands = torch.arange(SIZE[0]).mul(4).div(SIZE[0], rounding_mode="floor") + 1
     segments = [Segment(band + 1, 2 * band) for band in range(4)]
-    canvas = ids.to(torch.int32).numpy().copy()
+    canvas = bands[:, None].expand(SIZE).int().contiguous().numpy()
     generator = torch.Generator().manual_seed(0)
     for number in range(NUM_INSTANCES):
-        x, y = (int(90 * (number % 8) + 45), int(90 * (number // 8) + 45))
+        x, y = 90 * (number % 8) + 45, 90 * (number // 8) + 45
         axes = tuple(torch.randint(15, 60, (2,), generator=generator).tolist())
         cv2.ellipse(canvas, (x, y), axes, 37 * number, 0, 360, 1000 + number, thickness=-1)
         segments.append(Segment(1000 + number, 2 * (number % 10) + 1, is_crowd=number % 10 == 9))

@@ -5,6 +5,7 @@ from omegaconf import OmegaConf
 
 from panoptic.assembly import build_data, build_module
 from panoptic.configuration import build, config_folder, load_config, resolved
+from panoptic.structures import RECTANGLE, STAR
 
 CONF = config_folder()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -39,10 +40,15 @@ def test_every_experiment_builds_its_network_on_scenes(experiment):
     ]
 
 
-@pytest.mark.parametrize("group", ["optimizer", "scheduler", "fusion", "balancing", "logger", "callbacks", "keypoints"])
+@pytest.mark.parametrize("group", ["optimizer", "scheduler", "fusion", "balancing", "logger", "callbacks"])
 def test_every_leaf_of_a_group_instantiates(group):
     for path in sorted((CONF / group).glob("*.yaml")):
         build(compose(f"{group}={path.stem}")[group])
+
+
+@pytest.mark.parametrize("graph", [STAR, RECTANGLE])
+def test_a_keypoint_graph_is_chosen_by_name(graph):
+    assert build(compose(f"keypoints={graph.name}")["keypoints"]["graph"]) == graph
 
 
 def test_a_misspelt_experiment_names_the_nearest():

@@ -64,7 +64,6 @@ def report_of(module: PanopticModule) -> dict[str, Any]:
 
 
 def _run(module: PanopticModule, data: Any, options: dict[str, Any], folder: Path, writer: Any) -> None:
-    loader = {"val": data.val_dataloader, "test": data.test_dataloader}[options["split"]]
     callbacks: list[pl.Callback] = [Pictures(folder / "pictures", count=options["pictures"])]
     if writer is not None:
         callbacks.append(WritePredictions(writer.add))
@@ -78,12 +77,16 @@ def _run(module: PanopticModule, data: Any, options: dict[str, Any], folder: Pat
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.validate(module, dataloaders=loader(), verbose=False)
+    trainer.validate(module, datamodule=data, verbose=False)
 
 
 def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The run's configuration, without sources of weights, with `evaluate.size` and the changes of `data`."""
-    merged = OmegaConf.merge(config["data"], options["data"])
+    node = dict(config["data"])
+    if options["split"] not in ("val", "test") or node.get(options["split"]) is None:
+        raise ValueError(f"the run's data has no split {options['split']!r} to evaluate; choose val or give data.test")
+    node["val"] = node[options["split"]]
+    merged = OmegaConf.merge(node, options["data"])
     return {
         **config,
         "backbone": without_weights(config["backbone"]),

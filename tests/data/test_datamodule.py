@@ -3,47 +3,16 @@ from functools import partial
 from typing import NamedTuple
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from noise_data import CATEGORIES, Noise, datamodule, encode_ids
 from tiny_coco import write_tiny_coco
-from torch import Tensor, nn
+from torch import Tensor
 
 from panoptic.data.coco import CocoPanoptic
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.data.loading import map_tensors
 from panoptic.data.transforms import EvalTransform, TrainTransform
-from panoptic.structures import Category, ImageStatistics, PanopticMap, Sample, Segment, SizeRule
-
-CATEGORIES = [Category(0, "car", True), Category(1, "road", False)]
-
-ANY_SIZE = SizeRule()
-
-
-class Noise:
-    """Images of noise and of unequal sizes; the odd ones have no thing."""
-
-    def __init__(self, count, categories=CATEGORIES):
-        self.count = count
-        self.categories = list(categories)
-        self.image_statistics = ImageStatistics(mean=(0.2, 0.4, 0.6))
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        size = (8 + index % 3, 11 + index % 4)
-        image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(index))
-        ids = torch.full(size, 7)
-        segments = [Segment(7, 1)]
-        if index % 2 == 0:
-            ids[2:5, 3:9] = 9
-            segments.append(Segment(9, 0))
-        return Sample(image, index, f"noise {index}", PanopticMap(ids, segments), None, size)
-
-
-def encode_ids(sample, offset):
-    """A stand-in for a head's encoder: what the network sees, and a number that says how it was configured."""
-    return {"ids": sample.panoptic_map.segment_ids + offset, "count": len(sample.panoptic_map.segments)}
+from panoptic.structures import SizeRule
 
 
 def fail_on_crowd(sample):
@@ -60,18 +29,6 @@ class Nested:
 class Pair(NamedTuple):
     first: Tensor
     second: Tensor
-
-
-def datamodule(train=None, val=None, *, size_rule=ANY_SIZE, encoders=None, **settings):
-    module = PanopticDataModule(
-        Noise(23) if train is None else train,
-        Noise(7) if val is None else val,
-        train_transform=TrainTransform((9, 10), scale=(0.8, 1.25)),
-        eval_transform=EvalTransform(),
-        **{"batch_size": 6, "num_workers": 0, "seed": 3, **settings},
-    )
-    module.connect(encoders or {"semantic": partial(encode_ids, offset=0)}, size_rule)
-    return module
 
 
 def in_world(module, rank, world_size):
@@ -202,6 +159,15 @@ def test_moving_a_batch_moves_images_and_targets_but_not_samples_and_truths():
     assert not shared.table.is_meta
 
 
+def test_images_and_targets_of_a_batch_can_be_pinned(monkeypatch):
+    batch = next(iter(datamodule().train_dataloader()))
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor.to("meta"))  # pinning itself needs a GPU
+    pinned = batch.pin_memory()
+    assert pinned.images.is_meta
+    assert all(target["ids"].is_meta for target in pinned.targets["semantic"])
+    assert pinned.samples is batch.samples
+
+
 def test_a_shared_target_is_moved_once():
     target = Nested(torch.ones(2), (), "n")
     moved = map_tensors({"a": [target], "b": [target]}, lambda tensor: tensor.to("meta"), {})
@@ -237,109 +203,6 @@ def test_an_error_while_encoding_names_the_file(num_workers):
         list(loader)
     text = str(error.value) + "".join(getattr(error.value, "__notes__", []))
     assert "while preparing noise 0" in text
-
-
-class Recorder(pl.LightningModule):
-    """Learns nothing worth knowing, but notes which samples came, and saves checkpoints where it is told to."""
-
-    def __init__(self, hook=None, step=None, path=None):
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-        self.hook, self.step, self.path = hook, step, path
-        self.seen = []
-
-    def training_step(self, batch, batch_idx):
-        self.seen.append((self.current_epoch, [sample.image_id for sample in batch.samples], batch.images.sum().item()))
-        return self.layer(torch.ones(1, 1)).sum()
-
-    def validation_step(self, batch, batch_idx):
-        pass
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def _save(self, hook):
-        if hook == self.hook and self.global_step == self.step and not self.trainer.sanity_checking:
-            self.trainer.save_checkpoint(self.path)
-
-    def on_train_batch_end(self, outputs, batch, batch_idx):
-        self._save("train_batch_end")
-
-    def on_validation_end(self):
-        self._save("validation_end")
-
-    def on_train_epoch_end(self):
-        self._save("train_epoch_end")
-
-
-def fit(module, data, path, checkpoint=None, **settings):
-    trainer = pl.Trainer(
-        default_root_dir=path,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **{"max_epochs": 4, **settings},
-    )
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-    return module.seen
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    ("hook", "step"),
-    [
-        ("train_batch_end", 2),  # an epoch has 3 batches
-        ("train_batch_end", 3),
-        ("train_batch_end", 4),
-        ("train_batch_end", 5),
-        ("train_batch_end", 6),
-        ("validation_end", 3),
-        ("validation_end", 6),
-        ("train_epoch_end", 3),
-        ("train_epoch_end", 6),
-    ],
-)
-def test_a_resumed_run_goes_on_with_the_very_next_samples(tmp_path, hook, step, num_workers):
-    checkpoint = tmp_path / "saved.ckpt"
-    whole = fit(Recorder(hook, step, checkpoint), datamodule(num_workers=num_workers), tmp_path)
-    assert [epoch for epoch, _, _ in whole] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    resumed = fit(Recorder(), datamodule(num_workers=num_workers), tmp_path, checkpoint)
-    assert resumed == whole[step:]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_run_that_was_resumed_can_be_resumed_again(tmp_path):
-    first, second = tmp_path / "first.ckpt", tmp_path / "second.ckpt"
-    whole = fit(Recorder("train_batch_end", 4, first), datamodule(), tmp_path)
-    fit(Recorder("train_batch_end", 5, second), datamodule(), tmp_path, first)
-    assert fit(Recorder(), datamodule(), tmp_path, second) == whole[5:]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_validation_in_the_middle_of_an_epoch_does_not_lose_the_place(tmp_path):
-    checkpoint, settings = tmp_path / "saved.ckpt", {"val_check_interval": 2}
-    whole = fit(Recorder("validation_end", 5, checkpoint), datamodule(), tmp_path, **settings)
-    assert fit(Recorder(), datamodule(), tmp_path, checkpoint, **settings) == whole[5:]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_checkpoint_between_two_optimizer_steps_does_not_lose_the_place(tmp_path):
-    checkpoint, settings = tmp_path / "saved.ckpt", {"accumulate_grad_batches": 2, "max_epochs": 2}
-    # 35 images: 5 batches an epoch; after the first step come two batches before the next, the last save is between
-    whole = fit(Recorder("train_batch_end", 1, checkpoint), datamodule(Noise(35)), tmp_path, **settings)
-    assert fit(Recorder(), datamodule(Noise(35)), tmp_path, checkpoint, **settings) == whole[3:]
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_shortened_epoch_resumes_too(tmp_path):
-    checkpoint, settings = tmp_path / "saved.ckpt", {"limit_train_batches": 2}
-    whole = fit(Recorder("train_batch_end", 3, checkpoint), datamodule(), tmp_path, **settings)
-    assert len(whole) == 8
-    assert fit(Recorder(), datamodule(), tmp_path, checkpoint, **settings) == whole[3:]
 
 
 def test_loaders_before_connect_are_an_error():

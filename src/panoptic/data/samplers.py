@@ -85,7 +85,7 @@ class TrainSampler(Sampler[SampleKey]):
         if not 0 <= consumed <= self.length or consumed % self.global_batch:
             raise ValueError(
                 f"expected a multiple of the batch size {self.global_batch} within {self.length} images, got "
-                f"{consumed} consumed; resume with the checkpoint's batch size and data set, or from the end of an epoch"
+                f"{consumed} consumed; resume with the checkpoint's batch size and data set"
             )
         self.epoch, self.consumed = epoch, consumed
 
