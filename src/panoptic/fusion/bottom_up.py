@@ -53,9 +53,8 @@ class _Constants:
     max_instances: int
 
     def __post_init__(self) -> None:
-        for name, value in (("radius", self.radius), ("peak_threshold", self.peak_threshold)):
-            if not value > 0:
-                raise ValueError(f"expected a positive {name}, got {value}")
+        if not self.peak_threshold > 0:
+            raise ValueError(f"expected a positive peak_threshold, got {self.peak_threshold}")
         if not 0 <= self.vote_threshold < 1:
             raise ValueError(f"expected a vote_threshold in [0, 1), got {self.vote_threshold}")
         if not all(kappa > 0 for kappa in self.kappa):
@@ -122,6 +121,11 @@ def fuse_bottom_up(
         ValueError: an output of the wrong shape or with offsets that are not finite, or a constant out of its range.
     """
     check_categories(categories)
+    if not radius > 0:
+        raise ValueError(f"expected a positive radius, got {radius}")
+    kappas = tuple(kappa) if isinstance(kappa, Sequence) else (kappa,) * len(graph.keypoints)
+    if len(kappas) != len(graph.keypoints):
+        raise ValueError(f"expected {len(graph.keypoints)} kappa, one per keypoint of the graph, got {len(kappas)}")
     constants = _Constants(
         radius=radius,
         refinements=refinements,
@@ -131,7 +135,7 @@ def fuse_bottom_up(
         long_weight=long_weight,
         peak_threshold=max(0.01, 4 / (math.pi * radius**2)) if peak_threshold is None else peak_threshold,
         peak_window=max(1, round(radius / 5)) if peak_window is None else peak_window,
-        kappa=tuple(kappa) if isinstance(kappa, Sequence) else (kappa,) * len(graph.keypoints),
+        kappa=kappas,
         proximity=0.4 * radius if proximity is None else proximity,
         nms_threshold=nms_threshold,
         score_threshold=score_threshold,
@@ -143,16 +147,15 @@ def fuse_bottom_up(
         return _fuse_categories(semantic_map, categories, min_area)
     fields = _fields(outputs, graph, semantic_map.shape)
     pixels = is_thing[semantic_map.flatten()].nonzero().flatten()  # device sync: once per image
+    if len(pixels) == 0:
+        return _fuse_categories(semantic_map, categories, min_area)
+    max_correction = constants.max_correction
     located = locate_keypoints(
-        fields.long_range,
-        fields.short_range,
-        pixels,
-        refinements=refinements,
-        max_correction=constants.max_correction,
+        fields.long_range, fields.short_range, pixels, refinements=refinements, max_correction=max_correction
     )
     _check_finite(located, "long_range or short_range")
     keypoints, scores = _detect(fields, located, graph, constants)
-    if len(keypoints) == 0 or len(pixels) == 0:
+    if len(keypoints) == 0:
         return _fuse_categories(semantic_map, categories, min_area)
     return _fuse_instances(semantic_map, pixels, assign_pixels(located, keypoints), scores, categories, min_area)
 
