@@ -22,13 +22,13 @@ demo: $(STAMP) ## train on synthetic scenes for a few minutes, print the table, 
 	$(BIN)/panoptic train experiment=deeperlab_scenes
 
 test: $(STAMP) ## all tests but the slowest
-	$(BIN)/python -m pytest -m "not very_slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not very_slow" -n 2
 
 test-fast: $(STAMP) ## tests that take less than a few seconds each
-	$(BIN)/python -m pytest -m "not slow and not very_slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not very_slow" -n 2
 
 test-slow: $(STAMP) ## the slowest tests alone
-	$(BIN)/python -m pytest -m very_slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m very_slow
 
 bench: $(STAMP) ## speed as ratios within one run, each with its bar
 	for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done

@@ -13,11 +13,12 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from panoptic.analysis.tables import category_table, quality_table
+from panoptic.analysis.tables import category_table, join_category_rows, quality_table
 from panoptic.assembly import build_data, build_module, precision
 from panoptic.configuration import parse_overrides, resolved
 from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.inference.predictor import read_checkpoint, without_weights
+from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.run_folder import find_checkpoint
 from panoptic.training.callbacks import Pictures, WritePredictions
 from panoptic.training.module import PanopticModule
@@ -53,13 +54,13 @@ def main(argv: Sequence[str]) -> int:
 
 def report_of(module: PanopticModule) -> dict[str, Any]:
     """Every number of the tables as fractions, null where there is none."""
-    rows: dict[str, dict[str, Any]] = {}
-    for metric in module.quality.values():
-        for row in cast(Any, metric).per_category():
-            rows.setdefault(row["category"], {}).update(row)
+    quality = cast(PanopticQuality, module.quality["panoptic_quality"]).per_category()
+    covering = cast(ParsingCovering, module.quality["parsing_covering"]).per_category()
+    semantic = cast(SemanticIoU, module.quality["semantic_iou"]).per_category()
+    rows = join_category_rows(quality, covering, semantic)
     return {
         "all": {name: _number(value) for name, value in module.quality_values.items()},
-        "categories": [{name: _number(value) for name, value in row.items()} for row in rows.values()],
+        "categories": [{name: _number(value) for name, value in row.items()} for row in rows],
     }
 
 
