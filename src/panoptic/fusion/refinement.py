@@ -5,6 +5,9 @@ Only pixels of things are located. On the CPU it is one compiled loop, on other 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from numba import njit
@@ -32,14 +35,26 @@ def locate_keypoints(
     Returns:
         located: (P, 2, M), (y, x) in pixels; may lie outside of the image.
     """
-    if long_range.device.type == "cpu":
-        located = _locate_compiled(
-            float_array(long_range), float_array(short_range), pixels.numpy(), refinements, max_correction
+    if long_range.device.type != "cpu":
+        return locate_keypoints_torch(
+            long_range.float(), short_range.float(), pixels, refinements=refinements, max_correction=max_correction
         )
-        return torch.from_numpy(located)
-    return locate_keypoints_torch(
-        long_range.float(), short_range.float(), pixels, refinements=refinements, max_correction=max_correction
+    long_fields, short_fields, limit = (
+        float_array(long_range),
+        float_array(short_range),
+        np.float32(max_correction) ** 2,
     )
+
+    def locate(kind: int) -> np.ndarray:
+        return _locate_compiled(long_fields[kind], short_fields[kind], pixels.numpy(), refinements, limit)
+
+    return torch.from_numpy(np.stack(over_kinds(locate, len(long_fields))))
+
+
+def over_kinds(function: Callable[[int], np.ndarray], num_kinds: int) -> list[np.ndarray]:
+    """Results of a compiled function for each keypoint kind, in as many threads as torch may use."""
+    with ThreadPoolExecutor(min(num_kinds, torch.get_num_threads())) as pool:
+        return list(pool.map(function, range(num_kinds)))
 
 
 def locate_keypoints_torch(
@@ -85,59 +100,60 @@ def sample_bilinear(fields: Tensor, which: Tensor, positions: Tensor) -> Tensor:
     return upper * (1 - down) + lower * down
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _clamp(value: np.float32, last: int) -> np.float32:
-    """Into 0..last; what is not a number becomes 0, so that it cannot index outside of an array."""
-    if not value > 0:
-        return np.float32(0)
-    return min(value, np.float32(last))
-
-
-@njit(cache=True, nogil=True)
-def _sample(field: np.ndarray, y: np.float32, x: np.float32) -> tuple[np.float32, np.float32]:
-    """(dy, dx) of a field (2, H, W) between its pixels, as `sample_bilinear`."""
-    height, width = field.shape[1:]
-    y, x = _clamp(y, height - 1), _clamp(x, width - 1)
-    top, left = int(y), int(x)
-    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
-    down, along = y - np.float32(top), x - np.float32(left)
-    up, before = np.float32(1) - down, np.float32(1) - along
-    a, b, c, d = up * before, up * along, down * before, down * along
-    dy = a * field[0, top, left] + b * field[0, top, right] + c * field[0, bottom, left] + d * field[0, bottom, right]
-    dx = a * field[1, top, left] + b * field[1, top, right] + c * field[1, bottom, left] + d * field[1, bottom, right]
-    return dy, dx
-
-
 @njit(cache=True, nogil=True)
 def _locate_compiled(
-    long_range: np.ndarray, short_range: np.ndarray, pixels: np.ndarray, refinements: int, max_correction: float
+    long_range: np.ndarray, short_range: np.ndarray, pixels: np.ndarray, refinements: int, limit: np.float32
 ) -> np.ndarray:
-    """`locate_keypoints`; a refinement reads the previous one of the whole field, so two buffers take turns."""
-    num_kinds, _, height, width = long_range.shape
-    located = np.empty((num_kinds, 2, pixels.size), dtype=np.float32)
-    limit = np.float32(max_correction) ** 2
-    field, refined = np.zeros((2, height, width), dtype=np.float32), np.zeros((2, height, width), dtype=np.float32)
-    for kind in range(num_kinds):
-        for pixel in pixels:
-            y, x = pixel // width, pixel % width
-            field[0, y, x], field[1, y, x] = long_range[kind, 0, y, x], long_range[kind, 1, y, x]
-        for _ in range(refinements):
-            for pixel in pixels:
-                y, x = pixel // width, pixel % width
-                dy, dx = field[0, y, x], field[1, y, x]
-                more_y, more_x = _sample(field, np.float32(y) + dy, np.float32(x) + dx)
-                believed = more_y * more_y + more_x * more_x <= limit
-                refined[0, y, x], refined[1, y, x] = (dy + more_y, dx + more_x) if believed else (dy, dx)
-            field, refined = refined, field
-        for position, pixel in enumerate(pixels):
-            y, x = pixel // width, pixel % width
-            to_y, to_x = np.float32(y) + field[0, y, x], np.float32(x) + field[1, y, x]
-            for _ in range(refinements):
-                more_y, more_x = _sample(short_range[kind], to_y, to_x)
-                if more_y * more_y + more_x * more_x <= limit:
-                    to_y, to_x = to_y + more_y, to_x + more_x
-            located[kind, 0, position], located[kind, 1, position] = to_y, to_x
+    """`locate_keypoints` of one kind (2, M); `limit` is the square of the longest correction."""
+    _, height, width = long_range.shape
+    # Components side by side, and one more row and column, so that a sample is read without asking for the border.
+    field = np.zeros((height + 1, width + 1, 2), dtype=np.float32)
+    located = np.empty((2, pixels.size), dtype=np.float32)
+    origin = np.empty((2, pixels.size), dtype=np.float32)
+    for number in range(pixels.size):
+        y = pixels[number] // width
+        x = pixels[number] - y * width
+        origin[0, number], origin[1, number] = y, x
+        located[0, number], located[1, number] = y + long_range[0, y, x], x + long_range[1, y, x]
+    for _ in range(refinements):
+        for number in range(pixels.size):
+            y, x = int(origin[0, number]), int(origin[1, number])
+            field[y, x, 0] = located[0, number] - origin[0, number]
+            field[y, x, 1] = located[1, number] - origin[1, number]
+        _correct(located, field, limit)
+    for y in range(height):
+        for x in range(width):
+            field[y, x, 0], field[y, x, 1] = short_range[0, y, x], short_range[1, y, x]
+    for _ in range(refinements):
+        _correct(located, field, limit)
     return located
+
+
+@njit(cache=True, nogil=True)
+def _correct(located: np.ndarray, field: np.ndarray, limit: np.float32) -> None:
+    """Add to each position of located (2, M) the field (H + 1, W + 1, 2) sampled there, in place.
+
+    Flat indices and single precision throughout: three times as fast as the obvious form.
+    """
+    stride = 2 * field.shape[1]
+    last_y, last_x = np.float32(field.shape[0] - 2), np.float32(field.shape[1] - 2)
+    zero, one, values = np.float32(0), np.float32(1), field.reshape(-1)
+    for number in range(located.shape[1]):
+        y, x = located[0, number], located[1, number]
+        y, x = y if y > zero else zero, x if x > zero else zero  # not a number becomes 0, an index that exists
+        y, x = y if y < last_y else last_y, x if x < last_x else last_x
+        top, left = np.int64(y), np.int64(x)
+        down, along = y - np.float32(top), x - np.float32(left)
+        at = top * stride + 2 * left
+        below = at + stride
+        d = down * along
+        b, c = along - d, down - d
+        a = one - along - c
+        more_y = a * values[at] + b * values[at + 2] + c * values[below] + d * values[below + 2]
+        more_x = a * values[at + 1] + b * values[at + 3] + c * values[below + 1] + d * values[below + 3]
+        if more_y * more_y + more_x * more_x <= limit:
+            located[0, number] += more_y
+            located[1, number] += more_x
 
 
 def float_array(tensor: Tensor) -> np.ndarray:
