@@ -9,7 +9,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from panoptic.fusion.refinement import float_array
+from panoptic.fusion.paste import float_array
 
 _CHUNK = 65536
 """Pixels whose distances to all instances are held at once: 80 MB for 300 instances."""

@@ -15,7 +15,8 @@ from numba import njit
 from torch import Tensor
 from torchvision.ops import nms
 
-from panoptic.fusion.refinement import float_array, sample_bilinear
+from panoptic.fusion.paste import float_array
+from panoptic.fusion.refinement import sample_bilinear
 from panoptic.structures import KeypointGraph
 
 

@@ -12,7 +12,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from panoptic.fusion.refinement import float_array, over_kinds
+from panoptic.fusion.paste import float_array
+from panoptic.fusion.refinement import over_kinds
 
 
 def hough_scores(

@@ -13,6 +13,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from panoptic.fusion.paste import float_array
+
 
 def locate_keypoints(
     long_range: Tensor, short_range: Tensor, pixels: Tensor, *, refinements: int, max_correction: float
@@ -39,14 +41,12 @@ def locate_keypoints(
         return locate_keypoints_torch(
             long_range.float(), short_range.float(), pixels, refinements=refinements, max_correction=max_correction
         )
-    long_fields, short_fields, limit = (
-        float_array(long_range),
-        float_array(short_range),
-        np.float32(max_correction) ** 2,
-    )
+    long_fields, short_fields = float_array(long_range), float_array(short_range)
+    limit = np.float32(max_correction) ** 2
+    rows, columns = (at.numpy() for at in (pixels // long_range.shape[-1], pixels % long_range.shape[-1]))
 
     def locate(kind: int) -> np.ndarray:
-        return _locate_compiled(long_fields[kind], short_fields[kind], pixels.numpy(), refinements, limit)
+        return _locate_compiled(long_fields[kind], short_fields[kind], rows, columns, refinements, limit)
 
     return torch.from_numpy(np.stack(over_kinds(locate, len(long_fields))))
 
@@ -102,24 +102,26 @@ def sample_bilinear(fields: Tensor, which: Tensor, positions: Tensor) -> Tensor:
 
 @njit(cache=True, nogil=True)
 def _locate_compiled(
-    long_range: np.ndarray, short_range: np.ndarray, pixels: np.ndarray, refinements: int, limit: np.float32
+    long_range: np.ndarray,
+    short_range: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    refinements: int,
+    limit: np.float32,
 ) -> np.ndarray:
     """`locate_keypoints` of one kind (2, M); `limit` is the square of the longest correction."""
     _, height, width = long_range.shape
     # Components side by side, and one more row and column, so that a sample is read without asking for the border.
     field = np.zeros((height + 1, width + 1, 2), dtype=np.float32)
-    located = np.empty((2, pixels.size), dtype=np.float32)
-    origin = np.empty((2, pixels.size), dtype=np.float32)
-    for number in range(pixels.size):
-        y = pixels[number] // width
-        x = pixels[number] - y * width
-        origin[0, number], origin[1, number] = y, x
+    located = np.empty((2, rows.size), dtype=np.float32)
+    for number in range(rows.size):
+        y, x = rows[number], columns[number]
         located[0, number], located[1, number] = y + long_range[0, y, x], x + long_range[1, y, x]
     for _ in range(refinements):
-        for number in range(pixels.size):
-            y, x = int(origin[0, number]), int(origin[1, number])
-            field[y, x, 0] = located[0, number] - origin[0, number]
-            field[y, x, 1] = located[1, number] - origin[1, number]
+        for number in range(rows.size):
+            y, x = rows[number], columns[number]
+            field[y, x, 0] = located[0, number] - np.float32(y)
+            field[y, x, 1] = located[1, number] - np.float32(x)
         _correct(located, field, limit)
     for y in range(height):
         for x in range(width):
@@ -133,30 +135,58 @@ def _locate_compiled(
 def _correct(located: np.ndarray, field: np.ndarray, limit: np.float32) -> None:
     """Add to each position of located (2, M) the field (H + 1, W + 1, 2) sampled there, in place.
 
-    Flat indices and single precision throughout: three times as fast as the obvious form.
+    In blocks of three loops, of which the first and the last are vectorised: twice as fast as one loop.
     """
-    stride = 2 * field.shape[1]
-    last_y, last_x = np.float32(field.shape[0] - 2), np.float32(field.shape[1] - 2)
-    zero, one, values = np.float32(0), np.float32(1), field.reshape(-1)
-    for number in range(located.shape[1]):
-        y, x = located[0, number], located[1, number]
-        y, x = y if y > zero else zero, x if x > zero else zero  # not a number becomes 0, an index that exists
-        y, x = y if y < last_y else last_y, x if x < last_x else last_x
-        top, left = np.int64(y), np.int64(x)
-        down, along = y - np.float32(top), x - np.float32(left)
-        at = top * stride + 2 * left
-        below = at + stride
-        d = down * along
-        b, c = along - d, down - d
-        a = one - along - c
-        more_y = a * values[at] + b * values[at + 2] + c * values[below] + d * values[below + 2]
-        more_x = a * values[at + 1] + b * values[at + 3] + c * values[below + 1] + d * values[below + 3]
-        if more_y * more_y + more_x * more_x <= limit:
-            located[0, number] += more_y
-            located[1, number] += more_x
+    last_y, last_x, stride = np.float32(field.shape[0] - 2), np.float32(field.shape[1] - 2), field.shape[1]
+    values = field.reshape(-1, 2)
+    cells = np.empty(512, dtype=np.int32)
+    shares = np.empty((2, 512), dtype=np.float32)
+    corners = np.empty((8, 512), dtype=np.float32)
+    for start in range(0, located.shape[1], 512):
+        y, x = located[0, start : start + 512], located[1, start : start + 512]
+        _find_cells(y, x, last_y, last_x, np.int32(stride), cells, shares)
+        for number, cell in enumerate(cells[: y.size]):
+            corners[0, number], corners[1, number] = values[cell, 0], values[cell, 1]
+            corners[2, number], corners[3, number] = values[cell + 1, 0], values[cell + 1, 1]
+            corners[4, number], corners[5, number] = values[cell + stride, 0], values[cell + stride, 1]
+            corners[6, number], corners[7, number] = values[cell + stride + 1, 0], values[cell + stride + 1, 1]
+        _add_between(y, x, shares, corners, limit)
 
 
-def float_array(tensor: Tensor) -> np.ndarray:
-    """float32, contiguous, of a tensor on the CPU."""
-    array: np.ndarray = tensor.detach().float().contiguous().numpy()
-    return array
+@njit(cache=True, nogil=True)
+def _find_cells(
+    y: np.ndarray,
+    x: np.ndarray,
+    last_y: np.float32,
+    last_x: np.float32,
+    stride: np.int32,
+    cells: np.ndarray,
+    shares: np.ndarray,
+) -> None:
+    """Flat index of the pixel above and left of each position, and the shares of the pixels below and right of it."""
+    zero, down, along = np.float32(0), shares[0], shares[1]
+    for number in range(y.size):
+        # What is not a number becomes 0, an index that exists.
+        to_y, to_x = y[number] if y[number] > zero else zero, x[number] if x[number] > zero else zero
+        to_y, to_x = to_y if to_y < last_y else last_y, to_x if to_x < last_x else last_x
+        top, left = np.int32(to_y), np.int32(to_x)
+        down[number], along[number] = to_y - np.float32(top), to_x - np.float32(left)
+        cells[number] = top * stride + left
+
+
+@njit(cache=True, nogil=True)
+def _add_between(y: np.ndarray, x: np.ndarray, shares: np.ndarray, corners: np.ndarray, limit: np.float32) -> None:
+    """Add the bilinear mean of the corners (8, M), dy and dx of four pixels, where it is not too long."""
+    zero, down, along = np.float32(0), shares[0], shares[1]
+    a_y, a_x, b_y, b_x, c_y, c_x, d_y, d_x = (
+        corners[0], corners[1], corners[2], corners[3], corners[4], corners[5], corners[6], corners[7]
+    )  # fmt: skip
+    for number in range(y.size):
+        d = down[number] * along[number]
+        b, c = along[number] - d, down[number] - d
+        a = np.float32(1) - along[number] - c
+        more_y = a * a_y[number] + b * b_y[number] + c * c_y[number] + d * d_y[number]
+        more_x = a * a_x[number] + b * b_x[number] + c * c_x[number] + d * d_x[number]
+        is_believed = more_y * more_y + more_x * more_x <= limit
+        y[number] += more_y if is_believed else zero
+        x[number] += more_x if is_believed else zero
