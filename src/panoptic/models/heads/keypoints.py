@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -122,11 +123,46 @@ class HeatmapHead(KeypointHead):
         return (2 * heatmap_target(expand_disks(target, self.radius)) - 1) * PERFECT_LOGIT
 
 
-class ShortRangeHead(KeypointHead):
-    """From a pixel of a disk to its keypoint: 2P channels."""
+class OffsetHead(KeypointHead):
+    """What the three heads of (dy, dx) pairs share.
+
+    Args:
+        unit: pixels that a value of 1 of the last layer stands for; 1 in the paper. Training from random weights for
+            few steps is quicker with a unit of the size of the offsets: the last layer need not grow that large.
+
+    Others: as `KeypointHead`.
+    """
 
     terms = ("l1",)
     pairs = True
+
+    def __init__(
+        self,
+        channels: Mapping[str, int],
+        categories: Sequence[Category],
+        *,
+        graph: KeypointGraph,
+        radius: float = 25.0,
+        filters: int = 64,
+        kernel_size: int = 7,
+        unit: float = 1.0,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__(
+            channels, categories, graph=graph, radius=radius, filters=filters, kernel_size=kernel_size, norm=norm
+        )
+        if not unit > 0:
+            raise ValueError(f"expected a positive unit in pixels, got {unit}")
+        self.unit = unit
+
+    def forward(self, features: Features, outputs: Mapping[str, Output]) -> DenseOutput:
+        """(B, K, h, w) in pixels, at the stride of the decoder."""
+        output = super().forward(features, outputs)
+        return replace(output, values=self.unit * output.values)
+
+
+class ShortRangeHead(OffsetHead):
+    """From a pixel of a disk to its keypoint: 2P channels."""
 
     @property
     def num_channels(self) -> int:
@@ -142,11 +178,8 @@ class ShortRangeHead(KeypointHead):
         return short_range_target(target, expand_disks(target, self.radius))[0].flatten(0, 1)
 
 
-class MiddleRangeHead(KeypointHead):
+class MiddleRangeHead(OffsetHead):
     """From a pixel of a disk to another keypoint of the same instance, along each edge of the graph: 2E channels."""
-
-    terms = ("l1",)
-    pairs = True
 
     @property
     def num_channels(self) -> int:
@@ -162,11 +195,8 @@ class MiddleRangeHead(KeypointHead):
         return middle_range_target(target, expand_disks(target, self.radius), self.graph)[0].flatten(0, 1)
 
 
-class LongRangeHead(KeypointHead):
+class LongRangeHead(OffsetHead):
     """From a pixel of an instance to each of its keypoints: 2P channels."""
-
-    terms = ("l1",)
-    pairs = True
 
     @property
     def num_channels(self) -> int:
