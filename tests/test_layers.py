@@ -18,8 +18,9 @@ LAYERS = {
     "models": PURE | {"targets", "losses", "fusion"},
     "balancing": PURE,
     "data": PURE | {"targets"},
-    "inference": PURE | {"fusion", "models"},
-    "training": PURE | {"fusion", "drawing", "metrics", "models", "balancing"},
+    "checkpoints": PURE,
+    "inference": PURE | {"checkpoints", "fusion", "models"},
+    "training": PURE | {"checkpoints", "fusion", "drawing", "metrics", "models", "balancing"},
     "analysis": PURE | {"metrics"},
 }
 ENTRY_POINTS = {
@@ -29,6 +30,7 @@ ENTRY_POINTS = {
     "score",
     "assembly",
     "configuration",
+    "library_messages",
     "run_folder",
     "__main__",
     "__init__",

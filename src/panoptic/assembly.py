@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from panoptic.configuration import build
 from panoptic.data.datamodule import PanopticDataModule
+from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.models.build import build_network
 from panoptic.training.callbacks import KeepOnInterrupt, Pictures
 from panoptic.training.module import PanopticModule
@@ -44,6 +45,7 @@ def build_module(config: Mapping[str, Any], data: PanopticDataModule) -> Panopti
 
 def build_trainer(config: Mapping[str, Any], folder: Path) -> pl.Trainer:
     """A trainer that writes metrics, checkpoints and pictures into the run's folder."""
+    leave_out_untrue_messages()
     checkpoints = ModelCheckpoint(
         dirpath=folder / "checkpoints",
         filename="best",

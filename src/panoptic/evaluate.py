@@ -15,11 +15,11 @@ from rich.console import Console
 
 from panoptic.analysis.tables import category_table, join_category_rows, quality_table
 from panoptic.assembly import build_data, build_module, precision
+from panoptic.checkpoints import find_checkpoint, read_checkpoint, without_weights
 from panoptic.configuration import parse_overrides, resolved
 from panoptic.data.panoptic_writer import PanopticWriter
-from panoptic.inference.predictor import read_checkpoint, without_weights
+from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
-from panoptic.run_folder import find_checkpoint
 from panoptic.training.callbacks import Pictures, WritePredictions
 from panoptic.training.module import PanopticModule
 
@@ -65,6 +65,7 @@ def report_of(module: PanopticModule) -> dict[str, Any]:
 
 
 def _run(module: PanopticModule, data: Any, options: dict[str, Any], folder: Path, writer: Any) -> None:
+    leave_out_untrue_messages()
     callbacks: list[pl.Callback] = [Pictures(folder / "pictures", count=options["pictures"])]
     if writer is not None:
         callbacks.append(WritePredictions(writer.add))
@@ -89,8 +90,7 @@ def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, 
     node["val"] = node[options["split"]]
     merged = OmegaConf.merge(node, options["data"])
     return {
-        **config,
-        "backbone": without_weights(config["backbone"]),
+        **without_weights(config),
         "data": OmegaConf.to_container(merged),
         "evaluate": {"size": options["size"]},
     }

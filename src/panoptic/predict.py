@@ -12,7 +12,6 @@ from panoptic.configuration import parse_overrides, resolved
 from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.drawing import overlay
 from panoptic.inference.predictor import Predictor, as_image
-from panoptic.run_folder import find_checkpoint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -24,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     config = resolved(composed)
     images = find_images(config["images"])
-    predictor = Predictor.from_checkpoint(find_checkpoint(config["run"], config["checkpoint"]))
+    predictor = Predictor.from_run(config["run"], config["checkpoint"])
     folder = Path(config["out"]).expanduser()
     with PanopticWriter(folder / "panoptic.json", predictor.categories) as writer:
         (folder / "overlays").mkdir(exist_ok=True)

@@ -69,23 +69,3 @@ def _git_revision() -> str | None:
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()
-
-
-def find_checkpoint(run: str, choice: str = "best") -> Path:
-    """The checkpoint of a run folder.
-
-    Args:
-        run: the folder.
-        choice: "best" (by PQ), "last", or a path.
-
-    Raises:
-        FileNotFoundError: no such folder or checkpoint; the message lists what there is.
-    """
-    folder = Path(run).expanduser()
-    path = folder / "checkpoints" / f"{choice}.ckpt" if choice in ("best", "last") else Path(choice).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"run folder {folder} does not exist")
-    if not path.is_file():
-        there = sorted(str(found) for found in folder.glob("checkpoints/*.ckpt"))
-        raise FileNotFoundError(f"checkpoint {path} does not exist; the run has {there}")
-    return path

@@ -1,15 +1,14 @@
 """From a run folder to panoptic maps, in three lines.
 
-predictor = Predictor.from_checkpoint("runs/my_run/checkpoints/best.ckpt")
+predictor = Predictor.from_run("runs/my_run")
 panoptic_map = predictor("photo.jpg")
 names = [predictor.categories[segment.category_id].name for segment in panoptic_map.segments]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +17,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
+from panoptic.checkpoints import categories_of, find_checkpoint, read_checkpoint, without_weights
 from panoptic.fusion.resize import resize_nearest
 from panoptic.models.build import build_network
 from panoptic.models.network import PanopticNetwork, image_outputs
 from panoptic.structures import Category, FusionResult, ImageStatistics, PanopticMap, Sample
-
-CHECKPOINT_FORMAT = 1
-"""Version of the part of a checkpoint that is read here."""
 
 
 class Predictor:
@@ -54,17 +51,21 @@ class Predictor:
         self.device = torch.device(device)
 
     @classmethod
+    def from_run(cls, run: str | Path, checkpoint: str = "best", device: torch.device | str | None = None) -> Predictor:
+        """Load a run folder's checkpoint: "best" (by PQ), "last", or a path; errors as `from_checkpoint`."""
+        return cls.from_checkpoint(find_checkpoint(run, checkpoint), device)
+
+    @classmethod
     def from_checkpoint(cls, path: str | Path, device: torch.device | str | None = None) -> Predictor:
         """Load a checkpoint of `panoptic train`; on a GPU where there is one, unless `device` says otherwise.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not a checkpoint of this package, or of another format.
+            ValueError: not a checkpoint of this package, of another format, or of another model than it says.
         """
         content = read_checkpoint(path)
         own = content["panoptic"]
-        categories = [Category(**_as_category(entry)) for entry in own["categories"]]
-        config = {**own["config"], "backbone": without_weights(own["config"]["backbone"])}
+        categories, config = categories_of(content), without_weights(own["config"])
         network = build_network(config, categories, ImageStatistics(**own["statistics"]))
         prefix = "network."
         state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
@@ -97,25 +98,6 @@ class Predictor:
         return resize_nearest(fused, size).panoptic_map.to("cpu")
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint of `panoptic train`; errors as in `Predictor.from_checkpoint`."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or "panoptic" not in content:
-        raise ValueError(f"{path} is not a checkpoint of this package: it has no entry 'panoptic'")
-    found = content["panoptic"]["format"]
-    if found != CHECKPOINT_FORMAT:
-        raise ValueError(f"{path} has checkpoint format {found}, expected {CHECKPOINT_FORMAT}")
-    return content
-
-
-def without_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """A backbone's node without its sources of weights: those of the checkpoint replace them."""
-    return {**backbone, "pretrained": False, "checkpoint": None}
-
-
 def as_image(image: str | Path | np.ndarray | Tensor) -> Tensor:
     """A file, array or tensor as (3, H, W) uint8, RGB; a photograph is turned as its EXIF data says.
 
@@ -144,7 +126,3 @@ def _read_photograph(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"image {path} does not exist") from None
     except OSError as error:  # Pillow's way to say that data is missing
         raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def _as_category(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {**entry, "colour": None if entry["colour"] is None else tuple(entry["colour"])}

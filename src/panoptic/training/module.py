@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,13 +14,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from panoptic.balancing.base import LossBalancer
+from panoptic.checkpoints import entry_of
 from panoptic.fusion.resize import resize_nearest
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.models.network import PanopticNetwork, image_outputs
 from panoptic.structures import Batch, Category, FusionResult, ImageStatistics
-
-CHECKPOINT_FORMAT = 1
-"""Version of what `PanopticModule` adds to a checkpoint."""
 
 Fusion = Callable[..., FusionResult]
 
@@ -153,12 +151,7 @@ class PanopticModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add everything that a later evaluation needs."""
-        checkpoint["panoptic"] = {
-            "format": CHECKPOINT_FORMAT,
-            "config": self.config,
-            "categories": [asdict(category) for category in self.categories],
-            "statistics": asdict(self.statistics),
-        }
+        checkpoint["panoptic"] = entry_of(self.config, self.categories, self.statistics)
 
     def _sum_over_processes(self, value: Tensor) -> Tensor:
         total: Tensor = self.trainer.strategy.reduce(value, reduce_op="sum")

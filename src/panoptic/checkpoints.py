@@ -1,0 +1,81 @@
+"""What `panoptic train` adds to a checkpoint, and how it is found and read again."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panoptic.structures import Category, ImageStatistics
+
+CHECKPOINT_FORMAT = 1
+"""Version of what is added."""
+
+
+def entry_of(config: Mapping[str, Any], categories: Sequence[Category], statistics: ImageStatistics) -> dict[str, Any]:
+    """Everything that a later evaluation needs beside the weights, for `checkpoint["panoptic"]`."""
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "config": dict(config),
+        "categories": [asdict(category) for category in categories],
+        "statistics": asdict(statistics),
+    }
+
+
+def find_checkpoint(run: str | Path, choice: str = "best") -> Path:
+    """The checkpoint of a run folder.
+
+    Args:
+        run: the folder.
+        choice: "best" (by PQ), "last", or a path.
+
+    Raises:
+        FileNotFoundError: no such folder or checkpoint; the message lists what there is.
+    """
+    folder = Path(run).expanduser()
+    path = folder / "checkpoints" / f"{choice}.ckpt" if choice in ("best", "last") else Path(choice).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run folder {folder} does not exist")
+    if not path.is_file():
+        there = sorted(str(found) for found in folder.glob("checkpoints/*.ckpt"))
+        raise FileNotFoundError(f"checkpoint {path} does not exist; the run has {there}")
+    return path
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint of `panoptic train`, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, not a checkpoint of this package, or one of another format.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict) or "panoptic" not in content:
+        raise ValueError(f"{path} is not a checkpoint of this package: it has no entry 'panoptic'")
+    found = content["panoptic"]["format"]
+    if found != CHECKPOINT_FORMAT:
+        raise ValueError(f"{path} has checkpoint format {found}, expected {CHECKPOINT_FORMAT}")
+    return content
+
+
+def categories_of(content: Mapping[str, Any]) -> list[Category]:
+    """The categories that a checkpoint was trained on."""
+    return [
+        Category(**{**entry, "colour": None if entry["colour"] is None else tuple(entry["colour"])})
+        for entry in content["panoptic"]["categories"]
+    ]
+
+
+def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without its sources of backbone weights: those of the checkpoint replace them."""
+    return {**config, "backbone": {**config["backbone"], "pretrained": False, "checkpoint": None}}
