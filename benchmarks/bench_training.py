@@ -1,7 +1,7 @@
 """A training step of `PanopticModule` under Lightning against the same network's bare step, turn by turn.
 
 Run with `python benchmarks/bench_training.py`; about a minute. The bare step is what a loop by hand would do: forward,
-losses, backward, clipping, optimizer step. What Lightning's step does beside it is what is measured: weights of losses, the
+losses, backward, clipping, optimizer step. What Lightning's step does beside it is measured: weights of losses, the
 record for callbacks, logging, the schedule, hooks.
 """
 
