@@ -18,8 +18,11 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $(STAMP)
 
-demo: $(STAMP) ## train on synthetic scenes for a few minutes, print the table, write pictures
-	$(BIN)/panoptic train experiment=deeperlab_scenes
+demo: RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+demo: $(STAMP) ## train on easy synthetic scenes for five minutes, score held-out ones, write pictures
+	$(BIN)/panoptic train experiment=deeperlab_scenes run=$(RUN)
+	$(BIN)/panoptic evaluate run=$(RUN) split=test
+	$(BIN)/panoptic evaluate run=$(RUN) split=test +data.test.difficulty=hard out=$(RUN)/evaluation_hard
 
 test: $(STAMP) ## all tests but the slowest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not very_slow" -n 2

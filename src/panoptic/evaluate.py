@@ -37,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
     module = build_module(config, data)
     _check_same_categories(module, content, path)
     module.load_state_dict(content["state_dict"])
-    folder = Path(options["out"] or Path(options["run"]).expanduser() / f"evaluation_{options['split']}")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _create_folder(Path(options["out"] or Path(options["run"]) / f"evaluation_{options['split']}"))
     target = folder / "predictions.json"
     writer = PanopticWriter(target, data.categories) if options["write_predictions"] else None
     with writer or nullcontext():
@@ -82,16 +81,24 @@ def _run(module: PanopticModule, data: Any, options: dict[str, Any], folder: Pat
     trainer.validate(module, datamodule=data, verbose=False)
 
 
+def _create_folder(folder: Path) -> Path:
+    folder = folder.expanduser()
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise FileExistsError(f"{folder} exists; an evaluation never overwrites one, choose another out=") from None
+    return folder
+
+
 def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The run's configuration, without sources of weights, with `evaluate.size` and the changes of `data`."""
-    node = dict(config["data"])
+    node = OmegaConf.to_container(OmegaConf.merge(config["data"], options["data"]))
+    assert isinstance(node, dict)
     if options["split"] not in ("val", "test") or node.get(options["split"]) is None:
         raise ValueError(f"the run's data has no split {options['split']!r} to evaluate; choose val or give data.test")
-    node["val"] = node[options["split"]]
-    merged = OmegaConf.merge(node, options["data"])
     return {
         **without_weights(config),
-        "data": OmegaConf.to_container(merged),
+        "data": {**node, "val": node[options["split"]]},
         "evaluate": {"size": options["size"]},
     }
 

@@ -163,7 +163,8 @@ class Sample:
     Args:
         image: (3, H, W) uint8, RGB.
         image_id: the data set's id of the image, as its files give it.
-        file_name: where the image came from, named in error messages; drawn images get a made-up name.
+        file_name: as the data set's own files give it, with folders; predictions are named after it. Drawn images get
+            a made-up name.
         panoptic_map: ground truth of the same size; None for images that are only predicted.
         instances: overlapping masks of the same size, where the data set has them.
         original_size: (H, W) in pixels before any transform.

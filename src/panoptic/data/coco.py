@@ -75,7 +75,7 @@ class CocoPanoptic:
             png = self._file.png_folder / annotation.png_name
             raise ValueError(f"image {path} has size {size}, but its PNG {png} {panoptic_map.size} (height, width)")
         instances = None if self._instances is None else read_instances(self._instances, annotation.image_id, size)
-        return Sample(image, annotation.image_id, str(path), panoptic_map, instances, size)
+        return Sample(image, annotation.image_id, self._image_names[index], panoptic_map, instances, size)
 
     def _check_images(self) -> None:
         """Raise FileNotFoundError unless every image is there."""

@@ -119,4 +119,4 @@ class WritePredictions(pl.Callback):
     ) -> None:
         """Write the batch."""
         for sample, result in zip(batch.samples, outputs, strict=True):
-            self.write(result.panoptic_map.to("cpu"), image_id=sample.image_id, image_name=Path(sample.file_name).name)
+            self.write(result.panoptic_map.to("cpu"), image_id=sample.image_id, image_name=sample.file_name)
