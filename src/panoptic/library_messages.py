@@ -9,6 +9,7 @@ UNTRUE = (
     "Experiment logs directory .* exists and is not empty",  # a run folder is new: what lies there is its own record
     "You're resuming from a checkpoint that ended before the epoch ended",  # the data module keeps the position
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning
+    r"It is recommended to use `self.log\('val_\w+', ..., sync_dist=True\)`",  # computed over all processes already
     r"The '\w+_dataloader' does not have many workers",  # the number is the user's, and results do not depend on it
 )
 ADVERTISEMENT = "litlogger"
