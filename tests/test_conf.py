@@ -51,6 +51,13 @@ def test_a_keypoint_graph_is_chosen_by_name(graph):
     assert build(compose(f"keypoints={graph.name}")["keypoints"]["graph"]) == graph
 
 
+def test_the_papers_heads_bring_starting_weights():
+    starting = {"heatmap": 4.0, "semantic": 2.0, "short": 1.0, "middle": 0.25, "long": 0.125}  # PersonLab's
+    weights = compose("heads=deeperlab")["loss_weights"]
+    assert {name.split("_")[0]: weight for name, weight in weights.items()} == starting
+    assert compose("heads=semantic", "fusion=semantic")["loss_weights"] == {}
+
+
 def test_a_misspelt_experiment_names_the_nearest():
     with pytest.raises(ValueError, match="no experiment 'deeperlab_scene', did you mean 'deeperlab_scenes'"):
         load_config("train", ["experiment=deeperlab_scene"])

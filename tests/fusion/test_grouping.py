@@ -136,6 +136,8 @@ def test_grouping_equals_a_priority_queue(seed):
     scores = torch.randint(8, (40,), generator=generator) / 8  # ties go to the first
     kept = group_keypoints(kinds, keypoints, scores, proximity=2.0)
     assert kept.tolist() == oracle.group(kinds.tolist(), keypoints.numpy(), scores.tolist(), 2.0)
+    first = group_keypoints(kinds, keypoints, scores, proximity=2.0, max_candidates=3)
+    assert first.tolist() == kept.tolist()[:3]
 
 
 @pytest.mark.parametrize(("proximity", "kept"), [(4.99, [1, 0]), (5.0, [1]), (5.01, [1])])

@@ -59,6 +59,10 @@ class _Constants:
             raise ValueError(f"expected a vote_threshold in [0, 1), got {self.vote_threshold}")
         if not all(kappa > 0 for kappa in self.kappa):
             raise ValueError(f"expected positive kappa, got {self.kappa}")
+        for name in ("refinements", "max_correction", "short_weight", "long_weight", "peak_window", "proximity",
+                     "nms_threshold", "max_instances"):  # fmt: skip
+            if not vars(self)[name] >= 0:
+                raise ValueError(f"expected {name} of at least 0, got {vars(self)[name]}")
 
 
 def fuse_bottom_up(
@@ -111,14 +115,15 @@ def fuse_bottom_up(
         nms_threshold: intersection over union of boxes above which the lower score goes; not stated in the paper,
             chosen as 0.5.
         score_threshold: least score of an instance; not in the paper (0 keeps all).
-        max_instances: most instances, by score; not in the paper, chosen as 300: bounds untrained networks' time.
+        max_instances: most instances, by score; not in the paper, chosen as 300. Ten times as many reach the box
+            suppression: bounds untrained networks' time.
 
     Returns:
         The map, instances with their score in [0, 1], and the network's own semantic map.
 
     Raises:
         KeyError: an output is missing.
-        ValueError: an output of the wrong shape or with offsets that are not finite, or a constant out of its range.
+        ValueError: an output of the wrong shape, followed offsets that are not finite, or a constant out of its range.
     """
     check_categories(categories)
     if not radius > 0:
@@ -153,7 +158,7 @@ def fuse_bottom_up(
     located = locate_keypoints(
         fields.long_range, fields.short_range, pixels, refinements=refinements, max_correction=max_correction
     )
-    _check_finite(located, "long_range or short_range")
+    _check_finite(located, "long_range")
     keypoints, scores = _detect(fields, located, graph, constants)
     if len(keypoints) == 0:
         return _fuse_categories(semantic_map, categories, min_area)
@@ -191,7 +196,7 @@ def _detect(fields: _Fields, located: Tensor, graph: KeypointGraph, constants: _
         refinements=constants.refinements,
         max_correction=constants.max_correction,
     )
-    _check_finite(keypoints, "middle_range or short_range")
+    _check_finite(keypoints, "middle_range")
     kappa = torch.tensor(constants.kappa, device=scores.device)
 
     def rescore(kinds: Tensor, positions: Tensor, scales: Tensor) -> Tensor:
@@ -199,7 +204,13 @@ def _detect(fields: _Fields, located: Tensor, graph: KeypointGraph, constants: _
 
     scales = box_scales(keypoints)
     candidate_scores = rescore(kinds, positions.float(), scales)
-    found = group_keypoints(kinds, keypoints, candidate_scores, proximity=constants.proximity)
+    found = group_keypoints(
+        kinds,
+        keypoints,
+        candidate_scores,
+        proximity=constants.proximity,
+        max_candidates=10 * constants.max_instances,
+    )
     keypoints, scales = keypoints[found], scales[found]
     every_kind = torch.arange(len(graph.keypoints), device=kinds.device).repeat(len(found))
     all_scores = rescore(every_kind, keypoints.flatten(0, 1), scales.repeat_interleave(len(graph.keypoints)))

@@ -220,7 +220,9 @@ def _probability(heatmap: np.ndarray, y: float, x: float) -> float:
     return probability
 
 
-def group_keypoints(kinds: Tensor, keypoints: Tensor, scores: Tensor, *, proximity: float) -> Tensor:
+def group_keypoints(
+    kinds: Tensor, keypoints: Tensor, scores: Tensor, *, proximity: float, max_candidates: int | None = None
+) -> Tensor:
     """The candidates that become instances, best first (step 4).
 
     Candidates come in the order of their scores, equal ones in the given order (a priority queue: scores do not change
@@ -231,19 +233,23 @@ def group_keypoints(kinds: Tensor, keypoints: Tensor, scores: Tensor, *, proximi
         keypoints: (K, P, 2), (y, x) in pixels, from `follow_edges`.
         scores: (K,) of each candidate's own keypoint.
         proximity: r, in pixels, inclusive.
+        max_candidates: stop after so many, the best; None goes on to the end. Time is quadratic without.
 
     Returns:
         (N,) int64 candidates.
     """
     arrays = (kinds.cpu().numpy(), float_array(keypoints.cpu()), float_array(scores.cpu()))
-    return torch.from_numpy(_group(*arrays, proximity)).to(kinds.device)
+    most = len(kinds) if max_candidates is None else max_candidates
+    return torch.from_numpy(_group(*arrays, proximity, most)).to(kinds.device)
 
 
 @njit(cache=True, nogil=True)
-def _group(kinds: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, proximity: float) -> np.ndarray:
+def _group(kinds: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, proximity: float, most: int) -> np.ndarray:
     kept = np.empty(kinds.size, dtype=np.int64)
     count = 0
     for candidate in np.argsort(-scores, kind="mergesort"):
+        if count == most:
+            break
         kind = kinds[candidate]
         is_new = True
         for instance in kept[:count]:

@@ -68,9 +68,16 @@ class DenseOutput:
         return self._shaped(resize_bilinear(self.values.float(), self.padded_size))
 
     def image(self, index: int, image_size: tuple[int, int]) -> Tensor:
-        """(K, h, w), or (K/2, 2, h, w) for pairs, of one image without its padding."""
+        """(K, h, w), or (K/2, 2, h, w) for pairs, of one image without its padding.
+
+        Raises:
+            ValueError: a value that is not finite; what a fusion made of it would look like a prediction.
+        """
         height, width = image_size
-        full = resize_bilinear(self.values[index : index + 1].float(), self.padded_size)
+        values = self.values[index : index + 1].float()
+        if not values.isfinite().all():  # device sync: once per head and image
+            raise ValueError("expected finite outputs of every head, got nan or infinity; the network has diverged")
+        full = resize_bilinear(values, self.padded_size)
         return self._shaped(full)[0, ..., :height, :width]
 
     def _shaped(self, full: Tensor) -> Tensor:
