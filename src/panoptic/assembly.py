@@ -46,19 +46,14 @@ def build_module(config: Mapping[str, Any], data: PanopticDataModule) -> Panopti
 def build_trainer(config: Mapping[str, Any], folder: Path) -> pl.Trainer:
     """A trainer that writes metrics, checkpoints and pictures into the run's folder."""
     leave_out_untrue_messages()
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor="val_pq",
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
+    kept: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor="val_pq", mode="max", **kept)
+    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **kept)
     pictures = Pictures(folder / "pictures", count=config["pictures"])
     own = [build(node) for node in (config["callbacks"] or {}).values()]
     trainer: pl.Trainer = build(
         {**config["trainer"], "precision": precision(config["trainer"]["precision"])},
-        callbacks=[checkpoints, pictures, KeepOnInterrupt(folder / "checkpoints" / "last.ckpt"), *own],
+        callbacks=[best, last, pictures, KeepOnInterrupt(folder / "checkpoints" / "last.ckpt"), *own],
         logger=[build(node)(save_dir=str(folder)) for node in config["logger"].values()],
         default_root_dir=str(folder),
         use_distributed_sampler=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,10 +57,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a checkpoint, or only a part of one: {path.stat().st_size} bytes")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error or type(error).__name__}") from None
     if not isinstance(content, dict) or "panoptic" not in content:
         raise ValueError(f"{path} is not a checkpoint of this package: it has no entry 'panoptic'")
     found = content["panoptic"]["format"]

@@ -91,13 +91,14 @@ def _create_folder(folder: Path) -> Path:
 
 
 def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The run's configuration, without sources of weights, with `evaluate.size` and the changes of `data`."""
-    node = OmegaConf.to_container(OmegaConf.merge(config["data"], options["data"]))
+    """The run's configuration, without sources of weights, with `evaluate.size` and the changes of data and fusion."""
+    node, fusion = (OmegaConf.to_container(OmegaConf.merge(config[name], options[name])) for name in ("data", "fusion"))
     assert isinstance(node, dict)
     if options["split"] not in ("val", "test") or node.get(options["split"]) is None:
         raise ValueError(f"the run's data has no split {options['split']!r} to evaluate; choose val or give data.test")
     return {
         **without_weights(config),
+        "fusion": fusion,
         "data": {**node, "val": node[options["split"]]},
         "evaluate": {"size": options["size"]},
     }

@@ -119,10 +119,18 @@ def as_image(image: str | Path | np.ndarray | Tensor) -> Tensor:
 def _read_photograph(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as photograph:
-            return np.array(ImageOps.exif_transpose(photograph).convert("RGB"))
+            return _as_rgb(ImageOps.exif_transpose(photograph))
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that can be read") from None
     except FileNotFoundError:
         raise FileNotFoundError(f"image {path} does not exist") from None
     except OSError as error:  # Pillow's way to say that data is missing
         raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _as_rgb(photograph: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8; of 16 bits per pixel the upper eight, which Pillow would clip instead."""
+    if photograph.mode.startswith("I;16"):
+        upper = (np.array(photograph) >> 8).astype(np.uint8)
+        return np.repeat(upper[..., None], 3, axis=2)
+    return np.array(photograph.convert("RGB"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -84,34 +87,50 @@ def load_weights(body: nn.Module, path: Path) -> str:
     """
     if not path.is_file():
         raise FileNotFoundError(f"backbone checkpoint {path} does not exist")
-    state = _read_state(path)
     own = body.state_dict()
-    misfits = [f"{key} {tuple(state[key].shape)} into {tuple(own[key].shape)}" for key in own if key in state
-               and state[key].shape != own[key].shape]  # fmt: skip
-    if misfits:
-        raise ValueError(f"backbone checkpoint {path}: {len(misfits)} tensors differ in shape, such as {misfits[0]}")
-    fitting = {key: state[key] for key in own if key in state}
+    state = _read_state(path)
+    theirs = {_plain_name(key): key for key in state}
+    sources = {key: theirs[_plain_name(key)] for key in own if _plain_name(key) in theirs}
+    fitting = {key: state[source] for key, source in sources.items()}
     if not fitting:
         raise ValueError(
             f"backbone checkpoint {path}: none of its {len(state)} tensors (such as {next(iter(state), None)!r}) "
             f"has a name of the backbone (such as {next(iter(own))!r})"
         )
+    misfits = [key for key, value in fitting.items() if value.shape != own[key].shape]
+    if misfits:
+        key = misfits[0]
+        raise ValueError(
+            f"backbone checkpoint {path}: {len(misfits)} tensors differ in shape, such as {key} "
+            f"{tuple(fitting[key].shape)} into {tuple(own[key].shape)}"
+        )
     body.load_state_dict(fitting, strict=False)
-    missing = sorted(set(own) - set(state))
-    unused = sorted(set(state) - set(own))
+    missing = sorted(set(own) - set(fitting))
+    unused = sorted(set(state) - set(sources.values()))
     return (
         f"backbone weights from {path}: {len(fitting)} tensors loaded, "
         f"{len(missing)} kept random {missing[:3]}, {len(unused)} of the file unused {unused[:3]}"
     )
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+def _plain_name(key: str) -> str:
+    """A name without what differs between timm's model and its `features_only` form: "stem.0.x", "model.stem_0.x"."""
+    return key.removeprefix("module.").removeprefix("model.").replace(".", "_")
 
-        return load_file(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name."""
+    try:
+        content: Any = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
+    except (RuntimeError, EOFError, LookupError, pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(f"backbone checkpoint {path} cannot be read: {error or type(error).__name__}") from None
     for key in ("state_dict", "model"):
-        if isinstance(content.get(key), dict):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not isinstance(content, dict):
+        raise ValueError(f"backbone checkpoint {path}: expected a dictionary of tensors, got {type(content).__name__}")
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _load_torch(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)

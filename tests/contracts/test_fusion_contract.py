@@ -1,0 +1,162 @@
+"""What every fusion of `conf/fusion` promises, with the perfect outputs of heads from configuration."""
+
+import pytest
+import torch
+from composed import (
+    CATEGORIES,
+    choices,
+    compose,
+    network_of,
+    perfect_outputs,
+    scene,
+    separate_things,
+    unlabelled,
+    with_map,
+    without_things,
+)
+
+from panoptic.configuration import build
+from panoptic.structures import VOID
+
+HEADS = {"semantic": "semantic"}
+"""The heads of each fusion; those that are not listed read all of DeeperLab's."""
+
+ONE_SEGMENT_PER_CATEGORY = ["semantic"]
+"""Fusions that do not tell instances apart."""
+
+CASES = [
+    (fusion, keypoints)
+    for fusion in choices("fusion")
+    for keypoints in (choices("keypoints") if fusion not in ONE_SEGMENT_PER_CATEGORY else ["star"])
+]
+INSTANCES = [case for case in CASES if case[0] not in ONE_SEGMENT_PER_CATEGORY]
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def parts(request):
+    return parts_of(*request.param)
+
+
+@pytest.fixture(scope="module", params=INSTANCES, ids="-".join)
+def instance_parts(request):
+    return parts_of(*request.param)
+
+
+def parts_of(fusion, keypoints):
+    """(network whose heads give perfect outputs, fusion that keeps small stuff)."""
+    config = compose(f"heads={HEADS.get(fusion, 'deeperlab')}", f"fusion={fusion}", f"keypoints={keypoints}")
+    return network_of(config).eval(), build(config["fusion"], min_area=0)
+
+
+def category_map(panoptic_map):
+    """(H, W) category of every pixel, -1 on void and crowd."""
+    categories = torch.full(panoptic_map.size, -1)
+    for segment in panoptic_map.segments:
+        if not segment.is_crowd:
+            categories[panoptic_map.segment_ids == segment.id] = segment.category_id
+    return categories
+
+
+def regions(panoptic_map, where):
+    """{(category, pixels within `where`)} of the segments that have any there, ids forgotten."""
+    found = set()
+    for segment in panoptic_map.segments:
+        pixels = (panoptic_map.segment_ids == segment.id) & where
+        if pixels.any():
+            found.add((segment.category_id, tuple(pixels.flatten().nonzero().flatten().tolist())))
+    return found
+
+
+def check_result(result, size):
+    """A map whose table lists exactly what is there, without void."""
+    assert result.panoptic_map.size == size
+    assert result.semantic_map.shape == size
+    assert result.semantic_map.dtype == torch.int64
+    assert 0 <= result.semantic_map.min() <= result.semantic_map.max() < len(CATEGORIES)
+    ids, areas = result.panoptic_map.segment_ids.unique(return_counts=True)
+    assert VOID not in ids
+    assert dict(zip(ids.tolist(), areas.tolist(), strict=True)) == {s.id: s.area for s in result.panoptic_map.segments}
+    for segment in result.panoptic_map.segments:
+        assert 0 <= segment.category_id < len(CATEGORIES)
+        assert not segment.is_crowd
+        assert segment.score is None or 0 <= segment.score <= 1
+
+
+def random_like(outputs, seed, spread):
+    print("seed", seed)
+    generator = torch.Generator().manual_seed(seed)
+    return {name: spread * torch.randn(output.shape, generator=generator) for name, output in outputs.items()}
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_the_perfect_outputs_of_a_scene_without_things_fuse_to_its_map(parts, index):
+    network, fusion = parts
+    sample = without_things(scene(index, (50, 71)))
+    result = fusion(perfect_outputs(network, sample), CATEGORIES)
+    check_result(result, sample.size)
+    labelled = category_map(sample.panoptic_map) >= 0
+    assert labelled.float().mean() > 0.3
+    assert regions(result.panoptic_map, labelled) == regions(sample.panoptic_map, labelled)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_perfect_outputs_of_separate_things_fuse_to_their_map(instance_parts, seed):
+    network, fusion = instance_parts
+    sample = with_map(scene(0, (96, 160)), separate_things(seed))
+    result = fusion(perfect_outputs(network, sample), CATEGORIES)
+    check_result(result, sample.size)
+    everywhere = torch.ones(sample.size, dtype=torch.bool)
+    assert len(regions(result.panoptic_map, everywhere)) == 14
+    assert regions(result.panoptic_map, everywhere) == regions(sample.panoptic_map, everywhere)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_categories_survive_with_things_too(parts, seed):
+    network, fusion = parts
+    sample = with_map(scene(0, (96, 160)), separate_things(seed))
+    result = fusion(perfect_outputs(network, sample), CATEGORIES)
+    assert torch.equal(result.semantic_map, category_map(sample.panoptic_map))
+    assert torch.equal(category_map(result.panoptic_map), category_map(sample.panoptic_map))
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_the_semantic_map_of_a_crowded_scene_is_right_wherever_it_is_labelled(parts, index):
+    network, fusion = parts
+    sample = scene(index, (64, 81))
+    truth = category_map(sample.panoptic_map)
+    result = fusion(perfect_outputs(network, sample), CATEGORIES)
+    check_result(result, sample.size)
+    assert torch.equal(result.semantic_map[truth >= 0], truth[truth >= 0])
+
+
+def test_an_unlabelled_image_gives_a_valid_map(parts):
+    network, fusion = parts
+    sample = unlabelled(scene(0, (50, 71)))
+    check_result(fusion(perfect_outputs(network, sample), CATEGORIES), sample.size)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (40, 51)])
+@pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
+def test_random_outputs_give_a_valid_map_and_are_left_alone(parts, size, spread):
+    network, fusion = parts
+    sample = unlabelled(scene(0, (48, 64)))
+    perfect = perfect_outputs(network, sample)
+    outputs = random_like({name: output[..., : size[0], : size[1]] for name, output in perfect.items()}, 0, spread)
+    before = {name: output.clone() for name, output in outputs.items()}
+    result = fusion(outputs, CATEGORIES)
+    check_result(result, size)
+    assert torch.equal(result.semantic_map, outputs["semantic"].argmax(0))
+    assert all(torch.equal(outputs[name], before[name]) for name in before)
+
+
+def test_the_same_outputs_fuse_to_the_same_map(parts):
+    network, fusion = parts
+    outputs = random_like(perfect_outputs(network, unlabelled(scene(0))), 1, 3.0)
+    first, second = fusion(outputs, CATEGORIES), fusion(outputs, CATEGORIES)
+    assert torch.equal(first.panoptic_map.segment_ids, second.panoptic_map.segment_ids)
+    assert first.panoptic_map.segments == second.panoptic_map.segments
+
+
+def test_a_missing_output_is_named(parts):
+    with pytest.raises(KeyError, match=r"expected an output '\w+', got \[\]; add its head to the network"):
+        parts[1]({}, CATEGORIES)

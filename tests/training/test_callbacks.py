@@ -1,0 +1,247 @@
+"""Pictures, Ctrl-C, averaged weights and loggers in real trainings of a few steps."""
+
+import csv
+import json
+import math
+import signal
+from contextlib import contextmanager
+
+import cv2
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from tiny_training import TINY, compose, data_and_module, plain_trainer
+
+from panoptic.__main__ import main
+from panoptic.assembly import build_trainer
+from panoptic.inference.predictor import Predictor
+from panoptic.run_folder import RUN_FOLDER_VARIABLE
+from panoptic.training.callbacks import Pictures
+from panoptic.training.module import PanopticModule
+
+SEMANTIC = ["heads=semantic", "fusion=semantic", "heads.semantic.filters=16"]
+
+
+@pytest.fixture
+def fresh_process(monkeypatch):
+    """As if no run had been started before in this process, now and afterwards."""
+    monkeypatch.setenv(RUN_FOLDER_VARIABLE, "is removed again at the end")
+    monkeypatch.delenv(RUN_FOLDER_VARIABLE)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pictures", "image_size"),
+    [
+        ([], 2, (48, 64)),
+        (["+data.eval_batch_size=2"], 3, (48, 64)),
+        (["+data.eval_transform.longest_side=32"], 2, (48, 64)),
+        (["+data.eval_transform.longest_side=32", "evaluate.size=network"], 2, (24, 32)),
+    ],
+)
+def test_every_validation_writes_so_many_pictures(tmp_path, overrides, pictures, image_size):
+    data, module = data_and_module(*SEMANTIC, *overrides)
+    trainer = plain_trainer(Pictures(tmp_path, count=pictures), max_epochs=2, limit_val_batches=None)
+    trainer.fit(module, datamodule=data)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000002", "step_000004"]
+    for folder in tmp_path.iterdir():
+        assert sorted(path.name for path in folder.iterdir()) == [f"{number}.png" for number in range(pictures)]
+        for path in folder.iterdir():
+            height, width = cv2.imread(str(path)).shape[:2]
+            # 64 px are shown nine times, 32 px eighteen times as large: 576 a panel; gaps of 6 between the three
+            assert width == 3 * 576 + 2 * 6
+            assert height > 576 * image_size[0] / image_size[1]
+
+
+@pytest.mark.parametrize(("count", "written"), [(0, 0), (9, 3)])
+def test_no_more_pictures_than_images_and_none_for_zero(tmp_path, count, written):
+    data, module = data_and_module(*SEMANTIC)
+    trainer = plain_trainer(Pictures(tmp_path, count=count), limit_val_batches=None)
+    trainer.validate(module, datamodule=data, verbose=False)
+    assert len(list(tmp_path.rglob("*.png"))) == written
+
+
+@contextmanager
+def failing_step(monkeypatch, batch_idx, error):
+    """Training raises `error` at batch `batch_idx` of the second epoch."""
+    step = PanopticModule.training_step
+
+    def training_step(self, batch, index):
+        if self.current_epoch == 1 and index == batch_idx:
+            raise error
+        return step(self, batch, index)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(PanopticModule, "training_step", training_step)
+        yield
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores further Ctrl-C from the first on
+
+
+def test_ctrl_c_keeps_the_last_state_says_where_and_training_goes_on_from_it(
+    tmp_path, monkeypatch, caplog, fresh_process
+):
+    overrides = [*TINY, *SEMANTIC, "trainer.max_epochs=2", "pictures=0", f"run={tmp_path / 'run'}"]
+    with failing_step(monkeypatch, 1, KeyboardInterrupt()), pytest.raises(SystemExit):
+        main(["train", *overrides])
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert f"interrupted at step 3; the last state is in {path}" in caplog.text
+    content = torch.load(path, weights_only=True)
+    assert content["global_step"] == 3
+    assert Predictor.from_checkpoint(path, device="cpu")(torch.zeros(3, 50, 71, dtype=torch.uint8)).size == (50, 71)
+    data, module = data_and_module(*SEMANTIC, "trainer.max_epochs=2")
+    steps = StepCounter()
+    trainer = plain_trainer(steps, max_epochs=2)
+    trainer.fit(module, datamodule=data, ckpt_path=path)
+    assert steps.seen == [3]
+    assert trainer.global_step == 4
+
+
+class StepCounter(pl.Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append(trainer.global_step)
+
+
+def test_after_an_error_nothing_is_saved_over_the_last_good_state(tmp_path, monkeypatch):
+    config = compose(*SEMANTIC, "trainer.max_epochs=2", "pictures=0")
+    data, module = data_and_module(*SEMANTIC)
+    trainer = build_trainer(config, tmp_path)
+    with failing_step(monkeypatch, 1, RuntimeError("diverged")), pytest.raises(RuntimeError, match="diverged"):
+        trainer.fit(module, datamodule=data)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize("scores", [[30.0, 40.0, 50.0], [50.0, 30.0, 40.0]])
+def test_best_is_the_best_epoch_and_last_is_the_last_one(tmp_path, scores):
+    config = compose(*SEMANTIC, "trainer.max_epochs=3", "pictures=0")
+    data, module = data_and_module(*SEMANTIC)
+    module.on_validation_epoch_end = lambda: module.log("val_pq", scores[module.current_epoch])
+    build_trainer(config, tmp_path).fit(module, datamodule=data)
+    steps = {
+        name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert steps == {"best": 2 * (1 + scores.index(50.0)), "last": 6}
+
+
+class AverageOracle(pl.Callback):
+    """The exponential moving average in two lines, and what validation sees of it."""
+
+    def __init__(self, decay):
+        self.decay = decay
+        self.averages = {}
+        self.rounds = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        now, step = floats_of(pl_module.state_dict()), trainer.global_step
+        before = self.averages.get(step - 1, now)
+        self.averages[step] = {name: self.decay * before[name] + (1 - self.decay) * now[name] for name in now}
+        self.moved = any(not torch.allclose(now[name], self.averages[step][name]) for name in now)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        assert self.moved, "expected an average that differs from the weights"
+        torch.testing.assert_close(floats_of(pl_module.state_dict()), self.averages[trainer.global_step])
+        self.rounds += 1
+
+
+def floats_of(state):
+    """Weights and running statistics, copied; neither counters nor metrics."""
+    return {k: v.clone() for k, v in state.items() if k.startswith("network.") and v.is_floating_point()}
+
+
+def test_the_moving_average_is_validated_and_saved_as_the_best(tmp_path):
+    overrides = [*SEMANTIC, "callbacks=moving_average", "callbacks.moving_average.decay=0.75"]
+    overrides += ["trainer.max_epochs=2", "pictures=0", "optimizer.lr=0.01"]
+    data, module = data_and_module(*overrides)
+    trainer = build_trainer(compose(*overrides), tmp_path)
+    oracle = AverageOracle(0.75)
+    trainer.callbacks.append(oracle)
+    trainer.fit(module, datamodule=data)
+    assert oracle.rounds == 2 * 3
+    content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    torch.testing.assert_close(floats_of(content["state_dict"]), oracle.averages[content["global_step"]])
+    assert main(["evaluate", f"run={tmp_path}", "pictures=0"]) == 0
+    losses = [float(row["val_semantic_cross_entropy"]) for row in csv_rows(tmp_path / "metrics.csv") if row["val_pq"]]
+    found = trainer.validate(module, datamodule=data, ckpt_path=str(tmp_path / "checkpoints/best.ckpt"), verbose=False)
+    assert found[0]["val_semantic_cross_entropy"] == pytest.approx(losses[content["global_step"] // 2 - 1])
+
+
+def csv_rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+LOGGED = ["train_loss", "train_semantic_cross_entropy", "val_semantic_cross_entropy", "val_pq"]
+LOGGING = [*TINY, *SEMANTIC, "pictures=2", "trainer.log_every_n_steps=1"]
+
+
+@pytest.mark.slow
+def test_tensorboard_has_the_values_of_the_csv_file_and_the_pictures(tmp_path, fresh_process):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    assert main(["train", *LOGGING, "logger=tensorboard", f"run={run}"]) == 0
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    rows = csv_rows(run / "metrics.csv")
+    for name in LOGGED:
+        expected = [float(row[name]) for row in rows if row[name]]
+        assert expected
+        assert all(math.isfinite(value) for value in expected)
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(expected)
+    assert len(events.Scalars("train_loss")) == 2
+    assert sorted(events.Tags()["images"]) == ["prediction_0", "prediction_1"]
+    picture = events.Images("prediction_0")[0]
+    assert (picture.width, picture.step) == (3 * 576 + 2 * 6, 2)
+
+
+@pytest.mark.slow
+def test_wandb_without_an_account_has_the_values_of_the_csv_file_and_the_pictures(tmp_path, fresh_process, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = tmp_path / "run"
+    try:
+        assert main(["train", *LOGGING, "logger=wandb", "logger.wandb.mode=offline", f"run={run}"]) == 0
+    finally:
+        wandb.finish()
+    (offline,) = (run / "wandb").glob("offline-run-*")
+    logged = wandb_history(next(offline.glob("*.wandb")))
+    rows = csv_rows(run / "metrics.csv")
+    for name in LOGGED:
+        assert logged[name] == pytest.approx([float(row[name]) for row in rows if row[name]])
+    pictures = sorted(path.name for path in offline.rglob("*.png"))
+    assert {name[: len("prediction_0")] for name in pictures} == {"prediction_0", "prediction_1"}
+
+
+def wandb_history(path):
+    """{name: values in the order they were logged} of an offline run's file."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    values = {}
+    for content in leveldb_records(path.read_bytes()):
+        record = Record()
+        record.ParseFromString(content)
+        for item in record.history.item:
+            values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+    return values
+
+
+def leveldb_records(data):
+    """The records of a LevelDB log after a header of 7 bytes: blocks of 32 KiB, each chunk (crc, length, kind)."""
+    position, record = 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        record += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
