@@ -97,6 +97,20 @@ def test_ctrl_c_keeps_the_last_state_says_where_and_training_goes_on_from_it(
     assert trainer.global_step == 4
 
 
+def test_ctrl_c_in_validation_says_where_the_last_state_is(tmp_path, monkeypatch, caplog, fresh_process):
+    def validation_step(self, batch, batch_idx):
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(PanopticModule, "validation_step", validation_step)
+    with pytest.raises(SystemExit):
+        main(["train", *TINY, *SEMANTIC, "pictures=0", f"run={tmp_path / 'run'}"])
+    signal.signal(signal.SIGINT, handler)
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert f"interrupted at step 2; the last state is in {path}" in caplog.text
+    assert torch.load(path, weights_only=True)["global_step"] == 2
+
+
 class StepCounter(pl.Callback):
     def __init__(self):
         self.seen = []

@@ -224,3 +224,15 @@ def test_the_schedule_counts_optimizer_steps(scheduler):
     assert trainer.global_step == 3  # 4 images, 2 a batch, 2 batches a step, 3 epochs
     rate = trainer.optimizers[0].param_groups[0]["lr"]
     assert rate == (0.0 if scheduler else 1e-3)
+
+
+def test_a_schedule_without_an_end_of_training_is_refused():
+    data, module = data_and_module()
+    with pytest.raises(ValueError, match=r"a schedule needs an end of training; set trainer.max_epochs"):
+        plain_trainer(max_epochs=-1).fit(module, datamodule=data)
+
+
+def test_the_graph_of_a_step_is_let_go():
+    data, module = data_and_module()
+    plain_trainer().fit(module, datamodule=data)
+    assert module.step_record is None

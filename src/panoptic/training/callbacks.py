@@ -9,7 +9,9 @@ from typing import Any, cast
 import cv2
 import pytorch_lightning as pl
 import torch.nn.functional as F
+from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
@@ -84,10 +86,21 @@ class KeepOnInterrupt(pl.Callback):
         self.path = path
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save only for Ctrl-C: after an error the state may be broken."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.training:
+        """Save only for Ctrl-C: after an error the state may be broken, and averaged weights cannot be gone on from."""
+        if not isinstance(exception, KeyboardInterrupt) or trainer.state.fn != TrainerFn.FITTING:
+            return
+        is_averaged = trainer.validating and any(
+            isinstance(callback, WeightAveraging) for callback in _callbacks(trainer)
+        )
+        if not is_averaged:
             trainer.save_checkpoint(self.path)
+        if self.path.is_file():
             rank_zero_info(f"interrupted at step {trainer.global_step}; the last state is in {self.path}")
+
+
+def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = cast(Any, trainer).callbacks  # Lightning sets the attribute without declaring it
+    return callbacks
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,6 +112,10 @@ class PanopticModule(pl.LightningModule):
         total: Tensor = balanced.total
         return total
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Let go of the step's graph."""
+        self.step_record = None
+
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Losses and quality of one batch; returns the list of `FusionResult`s, for callbacks."""
         outputs, features = self.network(batch.images, batch.image_sizes)
@@ -146,7 +151,10 @@ class PanopticModule(pl.LightningModule):
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
-        schedule = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise ValueError("a schedule needs an end of training; set trainer.max_epochs or trainer.max_steps")
+        schedule = self.scheduler(optimizer, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ def poly(optimizer: Optimizer, total_steps: int, *, power: float = 0.9, warmup_s
         optimizer: its learning rate is the initial one, 0.01 in the paper.
         total_steps: steps at which the rate reaches 0.
         power: 0.9 in the paper.
-        warmup_steps: steps of a linear rise from 0, multiplied with the policy.
+        warmup_steps: W steps of a linear rise, 1 / (W + 1) at the first, multiplied with the policy.
     """
     _check(total_steps, warmup_steps)
 
@@ -41,7 +41,7 @@ def step_decay(
         total_steps: length of the training.
         milestones: fractions of `total_steps`, each in (0, 1).
         factor: by which the rate drops.
-        warmup_steps: steps of a linear rise from 0.
+        warmup_steps: W steps of a linear rise, 1 / (W + 1) at the first.
     """
     _check(total_steps, warmup_steps)
     if any(not 0 < milestone < 1 for milestone in milestones):
