@@ -146,6 +146,17 @@ def fuse_bottom_up(
         score_threshold=score_threshold,
         max_instances=max_instances,
     )
+    return _fuse(outputs, categories, graph, constants, min_area)
+
+
+def _fuse(
+    outputs: Mapping[str, Tensor],
+    categories: Sequence[Category],
+    graph: KeypointGraph,
+    constants: _Constants,
+    min_area: int,
+) -> FusionResult:
+    """`fuse_bottom_up` with its constants resolved."""
     semantic_map = predicted_categories(outputs, categories)
     is_thing = torch.tensor([category.is_thing for category in categories], device=semantic_map.device)
     if not is_thing.any():
@@ -154,9 +165,12 @@ def fuse_bottom_up(
     pixels = is_thing[semantic_map.flatten()].nonzero().flatten()  # device sync: once per image
     if len(pixels) == 0:
         return _fuse_categories(semantic_map, categories, min_area)
-    max_correction = constants.max_correction
     located = locate_keypoints(
-        fields.long_range, fields.short_range, pixels, refinements=refinements, max_correction=max_correction
+        fields.long_range,
+        fields.short_range,
+        pixels,
+        refinements=constants.refinements,
+        max_correction=constants.max_correction,
     )
     _check_finite(located, "long_range")
     keypoints, scores = _detect(fields, located, graph, constants)
