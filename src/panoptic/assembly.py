@@ -9,12 +9,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
 
 from panoptic.configuration import build
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.models.build import build_network
-from panoptic.training.callbacks import KeepOnInterrupt, Pictures
+from panoptic.training.callbacks import CategoryTables, KeepOnInterrupt, Pictures
 from panoptic.training.module import PanopticModule
 
 
@@ -53,12 +54,15 @@ def build_trainer(config: Mapping[str, Any], folder: Path) -> pl.Trainer:
     own = [build(node) for node in (config["callbacks"] or {}).values()]
     trainer: pl.Trainer = build(
         {**config["trainer"], "precision": precision(config["trainer"]["precision"])},
-        callbacks=[best, last, pictures, KeepOnInterrupt(folder / "checkpoints" / "last.ckpt"), *own],
+        callbacks=[best, last, pictures, CategoryTables(), KeepOnInterrupt(folder / "checkpoints" / "last.ckpt"), *own],
         logger=[build(node)(save_dir=str(folder)) for node in config["logger"].values()],
         default_root_dir=str(folder),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+    for logger in trainer.loggers:
+        if not isinstance(logger, CSVLogger):  # beside its file lies config.yaml already
+            logger.log_hyperparams(dict(config))
     return trainer
 
 

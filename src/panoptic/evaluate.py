@@ -7,19 +7,18 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from panoptic.analysis.tables import category_table, join_category_rows, quality_table
+from panoptic.analysis.tables import category_table, quality_table
 from panoptic.assembly import build_data, build_module, precision
 from panoptic.checkpoints import find_checkpoint, read_checkpoint, without_weights
 from panoptic.configuration import parse_overrides, resolved
 from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.library_messages import leave_out_untrue_messages
-from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.training.callbacks import Pictures, WritePredictions
 from panoptic.training.module import PanopticModule
 
@@ -53,13 +52,9 @@ def main(argv: Sequence[str]) -> int:
 
 def report_of(module: PanopticModule) -> dict[str, Any]:
     """Every number of the tables as fractions, null where there is none."""
-    quality = cast(PanopticQuality, module.quality["panoptic_quality"]).per_category()
-    covering = cast(ParsingCovering, module.quality["parsing_covering"]).per_category()
-    semantic = cast(SemanticIoU, module.quality["semantic_iou"]).per_category()
-    rows = join_category_rows(quality, covering, semantic)
     return {
         "all": {name: _number(value) for name, value in module.quality_values.items()},
-        "categories": [{name: _number(value) for name, value in row.items()} for row in rows],
+        "categories": [{name: _number(value) for name, value in row.items()} for row in module.category_rows()],
     }
 
 

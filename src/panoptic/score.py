@@ -74,7 +74,7 @@ def summarize(
     total: CategorySums, truth: PanopticFile, *, normalize_by_image_size: bool = False
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The qualities of a data set as fractions (`pq`, `pq_things`, .., `miou`), and one row per category."""
-    from panoptic.analysis.tables import join_category_rows
+    from panoptic.metrics.rows import join_category_rows
     from panoptic.metrics.summaries import (
         covering_means,
         covering_rows,

@@ -8,8 +8,9 @@ import torch
 from drawn import draw
 from rich.console import Console
 
-from panoptic.analysis.tables import category_table, join_category_rows, percent, quality_table
+from panoptic.analysis.tables import category_table, percent, quality_table
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
+from panoptic.metrics.rows import join_category_rows
 from panoptic.structures import Category
 
 CATEGORIES = [Category(id=0, name="road [wet]", is_thing=False), Category(id=1, name="car", is_thing=True)]

@@ -231,6 +231,15 @@ def test_wandb_without_an_account_has_the_values_of_the_csv_file_and_the_picture
         assert logged[name] == pytest.approx([float(row[name]) for row in rows if row[name]])
     pictures = sorted(path.name for path in offline.rglob("*.png"))
     assert {name[: len("prediction_0")] for name in pictures} == {"prediction_0", "prediction_1"}
+    assert logged["weight_semantic_cross_entropy"] == [1.0, 1.0]
+    table = json.loads(sorted(offline.rglob("val_categories*.table.json"))[-1].read_text())
+    values = {
+        row["name"]: row["pq"] for row in (dict(zip(table["columns"], cells, strict=True)) for cells in table["data"])
+    }
+    assert len(values) == 11
+    known = [value for value in values.values() if isinstance(value, float) and not math.isnan(value)]
+    assert 100 * sum(known) / len(known) == pytest.approx(float(rows[-1]["val_pq"]))
+    assert wandb_config(next(offline.glob("*.wandb")))["backbone"]["name"] == "test_resnet"
 
 
 def wandb_history(path):
@@ -243,6 +252,19 @@ def wandb_history(path):
         record.ParseFromString(content)
         for item in record.history.item:
             values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+    return values
+
+
+def wandb_config(path):
+    """The configuration in an offline run's file."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    values = {}
+    for content in leveldb_records(path.read_bytes()):
+        record = Record()
+        record.ParseFromString(content)
+        for item in [*record.config.update, *record.run.config.update]:
+            values[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
     return values
 
 

@@ -63,22 +63,3 @@ def category_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         cells = [percent(row[name]) for name in percentages] + [str(row[name]) for name in counts]
         table.add_row(escape(row["name"]), "thing" if row["is_thing"] else "stuff", *cells)
     return table
-
-
-def join_category_rows(
-    quality: Sequence[Mapping[str, Any]], covering: Sequence[Mapping[str, Any]], semantic: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """One row per category out of what the three metrics' `per_category` give.
-
-    Args:
-        quality: of `PanopticQuality`; all its columns are kept, so `tp`, `fp` and `fn` are segments.
-        covering: of `ParsingCovering`; adds `pc`.
-        semantic: of `SemanticIoU`; adds its IoU as `semantic_iou`.
-
-    Raises:
-        ValueError: the rows are not of the same categories in the same order.
-    """
-    names = [[row["name"] for row in rows] for rows in (quality, covering, semantic)]
-    if names[1] != names[0] or names[2] != names[0]:
-        raise ValueError(f"expected rows of the same categories, got {names}; give every metric one category list")
-    return [{**q, "pc": c["pc"], "semantic_iou": s["iou"]} for q, c, s in zip(quality, covering, semantic, strict=True)]

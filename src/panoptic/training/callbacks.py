@@ -75,6 +75,19 @@ class Pictures(pl.Callback):
                 logger.log_image(name, [picture], step=trainer.global_step)
 
 
+class CategoryTables(pl.Callback):
+    """Hands W&B a table of the quality of each category after every validation."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Every process computes, the first one logs."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if not loggers:
+            return
+        rows = cast(PanopticModule, pl_module).category_rows()
+        for logger in loggers:
+            logger.log_table("val_categories", columns=list(rows[0]), data=[list(row.values()) for row in rows])
+
+
 class KeepOnInterrupt(pl.Callback):
     """Saves a checkpoint when training is interrupted with Ctrl-C, and says where.
 

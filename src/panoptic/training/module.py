@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +18,7 @@ from panoptic.balancing.base import LossBalancer
 from panoptic.checkpoints import entry_of
 from panoptic.fusion.resize import resize_nearest
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
+from panoptic.metrics.rows import join_category_rows
 from panoptic.models.network import PanopticNetwork, image_outputs
 from panoptic.structures import Batch, Category, FusionResult, ImageStatistics
 
@@ -109,6 +110,7 @@ class PanopticModule(pl.LightningModule):
         self.step_record = StepRecord(losses, weights, shared)
         self.log("train_loss", balanced.total.detach(), prog_bar=True, batch_size=len(batch.samples))
         self.log_dict({f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.samples))
+        self.log_dict({f"weight_{name}": weight.detach() for name, weight in weights.items()}, batch_size=1)
         total: Tensor = balanced.total
         return total
 
@@ -145,6 +147,14 @@ class PanopticModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the images of the last validation."""
         self.quality.reset()
+
+    def category_rows(self) -> list[dict[str, Any]]:
+        """Quality per category of the last validation, over all processes: every process must ask."""
+        return join_category_rows(
+            cast(PanopticQuality, self.quality["panoptic_quality"]).per_category(),
+            cast(ParsingCovering, self.quality["parsing_covering"]).per_category(),
+            cast(SemanticIoU, self.quality["semantic_iou"]).per_category(),
+        )
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule counted in optimizer steps."""
