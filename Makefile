@@ -22,7 +22,7 @@ demo: RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 demo: $(STAMP) ## train on easy synthetic scenes for five minutes, score held-out ones, write pictures
 	$(BIN)/panoptic train experiment=deeperlab_scenes run=$(RUN)
 	$(BIN)/panoptic evaluate run=$(RUN) split=test
-	$(BIN)/panoptic evaluate run=$(RUN) split=test +data.test.difficulty=hard out=$(RUN)/evaluation_hard
+	$(BIN)/panoptic evaluate run=$(RUN) split=test data.test.difficulty=hard out=$(RUN)/evaluation_hard
 
 test: $(STAMP) ## all tests but the slowest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not very_slow" -n 2

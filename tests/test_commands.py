@@ -107,11 +107,73 @@ def test_a_truncated_photograph_is_named(run, tmp_path, capsys):
     assert "cut.jpg is damaged" in capsys.readouterr().err
 
 
+def test_a_second_run_of_one_process_has_its_own_folder(run, tmp_path):
+    before = (run / "metrics.csv").read_bytes()
+    assert main(["train", *TINY, f"run={tmp_path / 'second'}"]) == 0
+    assert (tmp_path / "second" / "metrics.csv").is_file()
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_an_evaluation_that_fails_leaves_no_folder_and_a_good_one_is_kept(run, tmp_path, capsys):
+    out = tmp_path / "evaluation"
+    command = ["evaluate", f"run={run}", f"out={out}", "pictures=0"]
+    assert main([*command, "fusion.score_treshold=0.1"]) == 1
+    assert "score_treshold" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(command) == 0
+    report = (out / "evaluation.json").read_bytes()
+    assert main(command) == 1
+    assert "results are never overwritten; choose another out=" in capsys.readouterr().err
+    assert (out / "evaluation.json").read_bytes() == report
+
+
+def test_changes_of_the_data_reach_the_split_that_is_evaluated(run, tmp_path):
+    for length in (1, 2):
+        out = tmp_path / str(length)
+        command = ["evaluate", f"run={run}", f"out={out}", "split=test", f"data.test.length={length}"]
+        assert main([*command, "write_predictions=true", "pictures=0"]) == 0
+        assert len(json.loads((out / "predictions.json").read_text())["images"]) == length
+
+
+def test_a_prediction_that_fails_leaves_no_folder(run, tmp_path):
+    (tmp_path / "text.jpg").write_text("no photograph")
+    assert main(["predict", f"run={run}", f"images={tmp_path / 'text.jpg'}", f"out={tmp_path / 'out'}"]) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_without_validation_ends_with_its_last_checkpoint(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", *TINY, "trainer.check_val_every_n_epoch=2", f"run={folder}"]) == 0
+    assert "there is no best checkpoint" in capsys.readouterr().out
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(tmp_path, capsys):
+    assert main(["train", *TINY, "trainer.accelerator=abacus", f"run={tmp_path / 'run'}"]) == 1
+    assert "abacus" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path, capsys):
+    content = bytearray((run / "checkpoints" / "best.ckpt").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(content)
+    assert main(["evaluate", f"run={run}", f"checkpoint={damaged}", f"out={tmp_path / 'out'}"]) == 1
+    assert "damaged.ckpt" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["evaluate", "run=/nowhere"], "run folder /nowhere does not exist"),
+        (["evaluate"], "give run=..., it has no default"),
         (["predict", "run=/nowhere", "images=/none.jpg"], "no such file"),
+        (["predict", "run=/nowhere", "images=[]"], "expected at least one photograph, got an empty list"),
+        (["train", "experiment=deeperlab_nuclei"], "give data.root=..., it has no default"),
+        (["train", *TINY, "fusion=bottom_up", "heads=semantic"], "fusion do not fit: expected an output 'heatmap'"),
+        (["train", *TINY, "backbone.name=resnet_18"], "timm has no model 'resnet_18'"),
+        (["train", *TINY, "run=/dev/null/run"], "cannot make the run folder /dev/null/run"),
         (["train", "experiment=deeperlab_scenes", "data.train.length=0"], "length"),
     ],
 )
@@ -122,4 +184,6 @@ def test_bad_input_is_one_clear_line(arguments, message, capsys):
 
 def test_an_unknown_command_lists_the_commands(capsys):
     assert main(["trian"]) == 2
-    assert "panoptic train" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no command 'trian', did you mean 'train'?" in error
+    assert "panoptic train" in error

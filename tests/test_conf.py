@@ -3,8 +3,9 @@
 import pytest
 from omegaconf import OmegaConf
 
-from panoptic.assembly import build_data, build_module
-from panoptic.configuration import build, config_folder, load_config, resolved
+from panoptic.assembly import build_data, build_module, try_out
+from panoptic.configuration import config_folder, load_config, resolved
+from panoptic.instantiation import build
 from panoptic.structures import RECTANGLE, STAR
 
 CONF = config_folder()
@@ -20,7 +21,7 @@ def compose(*overrides):
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_of_every_group_composes(group, choice):
-    extra = ["data.root=somewhere"] if choice == "coco_panoptic" else []
+    extra = ["data.root=somewhere"] if group == "data" and choice != "scenes" else []
     assert compose(f"{group}={choice}", *extra)
 
 
@@ -51,6 +52,37 @@ def test_a_keypoint_graph_is_chosen_by_name(graph):
     assert build(compose(f"keypoints={graph.name}")["keypoints"]["graph"]) == graph
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("decoder", sorted(path.stem for path in (CONF / "decoder").glob("*.yaml")))
+@pytest.mark.parametrize("heads", sorted(path.stem for path in (CONF / "heads").glob("*.yaml")))
+def test_an_experiments_parts_are_exchanged_by_one_word_each(experiment, decoder, heads):
+    fusion = "fusion=semantic" if heads == "semantic" else "fusion=bottom_up"
+    choices = [f"experiment={experiment}", f"decoder={decoder}", f"heads={heads}", fusion, "data=scenes"]
+    config = compose(*choices, "data.train.length=16", "data.num_workers=0")
+    try_out(build_module(config, build_data(config)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.max_epochs=abc", "expected a whole number for trainer.max_epochs, got 'abc'"),
+        ("optimizer.lr=high", "expected a number for optimizer.lr, got 'high'"),
+        ("channels_last=maybe", "expected true or false for channels_last, got 'maybe'"),
+        ("data.train.size=5", "expected a list for data.train.size, got 5"),
+        ("experiment", "expected key=value, got 'experiment'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_names_its_key(override, message):
+    with pytest.raises(ValueError, match=message):
+        load_config("train", [override])
+
+
+def test_the_weight_of_any_loss_may_be_given():
+    assert compose("heads=semantic", "loss_weights.semantic_cross_entropy=2")["loss_weights"] == {
+        "semantic_cross_entropy": 2
+    }
+
+
 def test_the_papers_heads_bring_starting_weights():
     starting = {"heatmap": 4.0, "semantic": 2.0, "short": 1.0, "middle": 0.25, "long": 0.125}  # PersonLab's
     weights = compose("heads=deeperlab")["loss_weights"]
@@ -69,7 +101,7 @@ def test_a_misspelt_key_names_the_nearest():
 
 
 def test_a_loss_weight_without_a_loss_lists_the_losses():
-    config = compose("backbone.name=test_resnet", "data.num_workers=0", "+loss_weights.semantic_ce=2")
+    config = compose("backbone.name=test_resnet", "data.num_workers=0", "loss_weights.semantic_ce=2")
     with pytest.raises(ValueError, match=r"loss_weights names \['semantic_ce'\], but heads produce \['heatmap_"):
         build_module(config, build_data(config))
 

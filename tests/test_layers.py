@@ -15,19 +15,23 @@ LAYERS = {
     "fusion": PURE,
     "drawing": PURE,
     "metrics": PURE,
-    "models": PURE | {"targets", "losses", "fusion"},
+    "instantiation": set(),
+    "models": PURE | {"instantiation", "targets", "losses", "fusion"},
     "balancing": PURE,
     "data": PURE | {"targets"},
     "checkpoints": PURE,
-    "inference": PURE | {"checkpoints", "fusion", "models"},
+    "inference": PURE | {"checkpoints", "instantiation", "fusion", "models"},
     "training": PURE | {"checkpoints", "fusion", "drawing", "metrics", "models", "balancing"},
     "analysis": PURE | {"metrics"},
+    "sweeps": set(),
 }
 ENTRY_POINTS = {
     "train",
     "evaluate",
     "predict",
     "score",
+    "sweep",
+    "table",
     "assembly",
     "configuration",
     "library_messages",
@@ -62,7 +66,7 @@ def test_imports_point_down(path):
 
 
 @pytest.mark.parametrize(
-    "room", ["targets", "losses", "fusion", "metrics", "drawing", "models", "balancing", "inference", "analysis"]
+    "room", ["targets", "losses", "fusion", "metrics", "drawing", "models", "balancing", "inference", "analysis", "sweeps"]
 )
 def test_lightning_is_known_to_data_and_training_alone(room):
     for path in (SOURCE / room).rglob("*.py"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -11,6 +12,8 @@ COMMANDS = {
     "train": "train a network: panoptic train experiment=deeperlab_scenes",
     "evaluate": "score a trained run on held-out images: panoptic evaluate run=runs/my_run",
     "predict": "segment photographs with a trained run: panoptic predict run=runs/my_run images=photos/",
+    "sweep": "run a W&B sweep file on this machine: panoptic sweep sweeps/lambda_grid.yaml",
+    "table": "print the table of a sweep, with spread and paired differences: panoptic table runs/lambda_grid",
     "score": "score two COCO panoptic files: panoptic score TRUTH.json PREDICTION.json",
 }
 
@@ -23,16 +26,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
-        print(f"panoptic: no command {command!r}\n{_overview()}", file=sys.stderr)
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        print(f"panoptic: no command {command!r}{hint}\n{_overview()}", file=sys.stderr)
         return 2
-    run = importlib.import_module(f"panoptic.{command}").main
     try:
-        return int(run(rest))
-    except (ValueError, OSError) as error:
+        return int(importlib.import_module(f"panoptic.{command}").main(rest))
+    except KeyboardInterrupt:
+        print(f"panoptic {command}: interrupted", file=sys.stderr)
+        return 130
+    except _explained() as error:
         if os.environ.get("PANOPTIC_TRACEBACK"):
             raise
         print(f"panoptic {command}: {error}\n(PANOPTIC_TRACEBACK=1 shows the traceback)", file=sys.stderr)
         return 1
+
+
+def _explained() -> tuple[type[Exception], ...]:
+    """Errors whose message says what to do: ours, and those of libraries that have been imported by now."""
+    theirs = (
+        ("hydra.errors", "HydraException"),
+        ("omegaconf.errors", "OmegaConfBaseException"),
+        ("lightning_fabric.utilities.exceptions", "MisconfigurationException"),
+        ("wandb.errors", "UsageError"),
+    )
+    found = [getattr(sys.modules[module], name) for module, name in theirs if module in sys.modules]
+    return (ValueError, OSError, *found)
 
 
 def _overview() -> str:

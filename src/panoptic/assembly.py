@@ -11,10 +11,11 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
-from panoptic.configuration import build
 from panoptic.data.datamodule import PanopticDataModule
+from panoptic.instantiation import build
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.models.build import build_network
+from panoptic.models.network import image_outputs
 from panoptic.training.callbacks import CategoryTables, KeepOnInterrupt, Pictures
 from panoptic.training.module import PanopticModule
 
@@ -42,6 +43,26 @@ def build_module(config: Mapping[str, Any], data: PanopticDataModule) -> Panopti
         config=config,
         score_at=config["evaluate"]["size"],
     )
+
+
+@torch.no_grad()
+def try_out(module: PanopticModule) -> None:
+    """Fuse the outputs of one small image, so that parts which do not fit fail before training.
+
+    Raises:
+        ValueError: the fusion lacks an output, or does not know an argument of its configuration.
+    """
+    size = module.network.size_rule.pad(64, 64)
+    training = module.network.training
+    outputs, _ = module.network.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8), [size])
+    module.network.train(training)
+    try:
+        module.fusion(image_outputs(outputs, 0, size), module.categories)
+    except (KeyError, TypeError) as error:
+        message = error.args[0] if error.args else error
+        raise ValueError(
+            f"heads {sorted(outputs)} and fusion do not fit: {message}; choose heads= and fusion="
+        ) from error
 
 
 def build_trainer(config: Mapping[str, Any], folder: Path) -> pl.Trainer:

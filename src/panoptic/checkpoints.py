@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from panoptic.structures import Category, ImageStatistics
 
@@ -60,15 +61,41 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a checkpoint, or only a part of one: {path.stat().st_size} bytes")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: {error or type(error).__name__}") from None
+    if damaged:
+        raise ValueError(f"{path} is damaged: the check sum of {damaged} is wrong; take another checkpoint")
     if not isinstance(content, dict) or "panoptic" not in content:
         raise ValueError(f"{path} is not a checkpoint of this package: it has no entry 'panoptic'")
+    missing = {"format", "config", "categories", "statistics"} - set(content["panoptic"])
+    if missing or "state_dict" not in content:
+        raise ValueError(f"{path} is not a checkpoint of this package: it lacks {sorted(missing) or 'weights'}")
     found = content["panoptic"]["format"]
     if found != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} has checkpoint format {found}, expected {CHECKPOINT_FORMAT}")
     return content
+
+
+def load_weights(module: nn.Module, content: Mapping[str, Any], path: str | Path, prefix: str = "") -> None:
+    """Put a checkpoint's weights into a module.
+
+    Args:
+        module: of the checkpoint's configuration.
+        content: what `read_checkpoint` gave.
+        path: for errors.
+        prefix: of the names that are loaded, such as "network."; others are left out.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    state = {key.removeprefix(prefix): value for key, value in content["state_dict"].items() if key.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit the network of its configuration: {error}") from None
 
 
 def categories_of(content: Mapping[str, Any]) -> list[Category]:

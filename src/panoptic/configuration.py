@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
-from hydra.utils import instantiate
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+OPEN_NODES = {"train": ("loss_weights.",), "evaluate": ("data.", "fusion.")}
+"""Nodes of each command to which keys may be added; whoever reads them checks the names."""
+
+ANY_KIND = ("trainer.devices", "trainer.limit_train_batches", "trainer.limit_val_batches")
+"""Keys whose values may be numbers or words."""
 
 
 def config_folder() -> Path:
@@ -36,7 +43,10 @@ def parse_overrides(command: str, line: str, argv: Sequence[str]) -> DictConfig 
         The configuration, or None when it was only to be printed.
     """
     parser = argparse.ArgumentParser(
-        prog=f"panoptic {command}", description=line, epilog=_groups(), formatter_class=argparse.RawTextHelpFormatter
+        prog=f"panoptic {command}",
+        description=line,
+        epilog=_epilog(command),
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides in Hydra's syntax")
     parser.add_argument("--config-dir", help="a conf/ folder of your own, searched beside the package's")
@@ -67,32 +77,38 @@ def load_config(name: str, overrides: Sequence[str] = (), config_dir: str | None
         if not folder.is_dir():
             raise FileNotFoundError(f"--config-dir {folder} is not a folder")
         search = [f"hydra.searchpath=[file://{folder}]"]
+    changes = [f"++{change}" if change.startswith(OPEN_NODES.get(name, ())) else change for change in overrides]
+    choices = [change for change in changes if _is_choice(change, config_dir)]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
-            return compose(name, [*overrides, *search])
+            defaults = compose(name, [*choices, *search])
+            config = compose(name, [*changes, *search])
         except MissingConfigException as error:
             raise ValueError(_missing_choice(error, config_dir)) from None
-        except (ConfigCompositionException, OmegaConfBaseException) as error:
-            keys = list(_keys(OmegaConf.to_container(compose(name), resolve=False)))
-            raise ValueError(_unknown_key(error, overrides, keys)) from None
+        except yaml.YAMLError as error:
+            raise ValueError(f"a configuration file is not YAML: {error}") from None
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(_unknown_key(error, changes, list(_keys_of(name, choices, search)))) from None
+    _check_kinds(config, defaults, changes)
+    return config
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Plain dictionaries and lists with every interpolation filled in."""
-    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    """Plain dictionaries and lists with every interpolation filled in.
+
+    Raises:
+        ValueError: a key without a default was not given.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        within = "full_key" if isinstance(error, MissingMandatoryValue) else "Missing mandatory value"
+        missing = re.search(rf"{within}: (\S+)", str(error))
+        if missing is None:
+            raise ValueError(str(error)) from None
+        raise ValueError(f"give {missing[1]}=..., it has no default") from None
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
-
-
-def build(node: Any, **arguments: Any) -> Any:
-    """Instantiate a node; an error of what is built comes out as it was raised, with the node's `_target_`."""
-    try:
-        return instantiate(node, **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, (ValueError, OSError)):
-            raise cause from None
-        raise ValueError(str(error)) from cause
 
 
 def _missing_choice(error: MissingConfigException, config_dir: str | None) -> str:
@@ -105,10 +121,49 @@ def _missing_choice(error: MissingConfigException, config_dir: str | None) -> st
 
 
 def _unknown_key(error: Exception, overrides: Sequence[str], keys: list[str]) -> str:
-    names = [override.partition("=")[0].lstrip("+~") for override in overrides]
-    unknown = [name for name in names if name not in keys]
+    """Hydra's first line, and for each key that does not exist the nearest one."""
+    wrong = [override for override in overrides if "=" not in override and not override.startswith("~")]
+    if wrong:
+        return f"expected key=value, got {wrong[0]!r}"
+    names = [override.partition("=")[0] for override in overrides]
+    unknown = [name for name in names if name not in keys and not name.startswith(("+", "~")) and "@" not in name]
     hints = "".join(f"; {name!r} is not a key{_nearest(name, keys)}" for name in unknown)
     return str(error).splitlines()[0] + hints
+
+
+def _is_choice(override: str, config_dir: str | None) -> bool:
+    """Whether an override chooses a file of a group."""
+    group = override.partition("=")[0]
+    folders = [config_folder(), *([] if config_dir is None else [Path(config_dir).expanduser()])]
+    return bool(group) and any((folder / group).is_dir() for folder in folders)
+
+
+def _keys_of(name: str, choices: Sequence[str], search: Sequence[str]) -> Iterator[str]:
+    """Every key that may be changed, with the given choices if they compose."""
+    yield from ("experiment", *_choices_of_groups())
+    try:
+        config = compose(name, [*choices, *search])
+    except (HydraException, OmegaConfBaseException):
+        config = compose(name)
+    yield from _keys(OmegaConf.to_container(config, resolve=False))
+
+
+def _check_kinds(config: DictConfig, defaults: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise ValueError where an override puts a word or a number into the place of the other, or of a list."""
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        if key.startswith("~") or key in ANY_KIND:
+            continue
+        default, value = OmegaConf.select(defaults, key), OmegaConf.select(config, key)
+        expected = (
+            "true or false" if isinstance(default, bool) and not isinstance(value, bool)
+            else "a whole number" if type(default) is int and (type(value) is not int)
+            else "a number" if isinstance(default, float) and type(value) not in (int, float)
+            else "a list" if OmegaConf.is_list(default) and not OmegaConf.is_list(value)
+            else None
+        )  # fmt: skip
+        if expected is not None and value is not None:
+            raise ValueError(f"expected {expected} for {key}, got {value!r}; the default is {key}={default}")
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
@@ -126,6 +181,15 @@ def _choices(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def _groups() -> str:
-    folders = sorted(path for path in config_folder().iterdir() if path.is_dir())
-    return "\n".join(["choices:", *(f"  {folder.name}={'|'.join(_choices(folder))}" for folder in folders)])
+def _choices_of_groups() -> dict[str, list[str]]:
+    """{group: choices}; `head` is chosen from within `heads`."""
+    folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and path.name != "head")
+    return {folder.name: _choices(folder) for folder in folders}
+
+
+def _epilog(command: str) -> str:
+    """What can be given: the groups of `train`, or the keys of another command."""
+    if command != "train":
+        return (config_folder() / f"{command}.yaml").read_text()
+    lines = [f"  {group}={'|'.join(choices)}" for group, choices in _choices_of_groups().items()]
+    return "\n".join(["choices:", *lines, "--cfg lists every key with its value"])

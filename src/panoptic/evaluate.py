@@ -14,11 +14,14 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from panoptic.analysis.tables import category_table, quality_table
-from panoptic.assembly import build_data, build_module, precision
-from panoptic.checkpoints import find_checkpoint, read_checkpoint, without_weights
+from panoptic.assembly import build_data, build_module, precision, try_out
+from panoptic.checkpoints import find_checkpoint, load_weights, read_checkpoint, without_weights
 from panoptic.configuration import parse_overrides, resolved
+from panoptic.data.datamodule import PanopticDataModule
 from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.library_messages import leave_out_untrue_messages
+from panoptic.run_folder import whole_folder
+from panoptic.structures import ImageStatistics
 from panoptic.training.callbacks import Pictures, WritePredictions
 from panoptic.training.module import PanopticModule
 
@@ -33,21 +36,30 @@ def main(argv: Sequence[str]) -> int:
     content = read_checkpoint(path)
     config = _with_changes(content["panoptic"]["config"], options)
     data = build_data(config)
+    data.train.image_statistics = ImageStatistics(**content["panoptic"]["statistics"])
     module = build_module(config, data)
     _check_same_categories(module, content, path)
-    module.load_state_dict(content["state_dict"])
-    folder = _create_folder(Path(options["out"] or Path(options["run"]) / f"evaluation_{options['split']}"))
-    target = folder / "predictions.json"
-    writer = PanopticWriter(target, data.categories) if options["write_predictions"] else None
+    load_weights(module, content, path)
+    try_out(module)
+    with whole_folder(Path(str(options["out"] or f"{options['run']}/evaluation_{options['split']}"))) as folder:
+        report = _evaluate(module, data, options, folder)
+    console = Console()
+    console.print(quality_table(module.quality_values, title=f"{path}: {options['split']}"))
+    console.print(category_table(report["categories"], title="per category"))
+    print(f"evaluation: {folder}")
+    return 0
+
+
+def _evaluate(
+    module: PanopticModule, data: PanopticDataModule, options: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Score, and write the report into the folder."""
+    writer = PanopticWriter(folder / "predictions.json", data.categories) if options["write_predictions"] else None
     with writer or nullcontext():
         _run(module, data, options, folder, writer)
     report = report_of(module)
     (folder / "evaluation.json").write_text(json.dumps(report, indent=2))
-    console = Console()
-    console.print(quality_table(module.quality_values, title=f"{path}: {options['split']}"))
-    console.print(category_table(report["categories"], title="per category"))
-    print(f"numbers: {folder / 'evaluation.json'}\npictures: {folder / 'pictures'}")
-    return 0
+    return report
 
 
 def report_of(module: PanopticModule) -> dict[str, Any]:
@@ -76,15 +88,6 @@ def _run(module: PanopticModule, data: Any, options: dict[str, Any], folder: Pat
     trainer.validate(module, datamodule=data, verbose=False)
 
 
-def _create_folder(folder: Path) -> Path:
-    folder = folder.expanduser()
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise FileExistsError(f"{folder} exists; an evaluation never overwrites one, choose another out=") from None
-    return folder
-
-
 def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The run's configuration, without sources of weights, with `evaluate.size` and the changes of data and fusion."""
     node, fusion = (OmegaConf.to_container(OmegaConf.merge(config[name], options[name])) for name in ("data", "fusion"))
@@ -94,7 +97,7 @@ def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, 
     return {
         **without_weights(config),
         "fusion": fusion,
-        "data": {**node, "val": node[options["split"]]},
+        "data": {**node, "val": node[options["split"]], "train": node[options["split"]]},  # train may be elsewhere
         "evaluate": {"size": options["size"]},
     }
 

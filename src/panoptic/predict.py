@@ -12,6 +12,7 @@ from panoptic.configuration import parse_overrides, resolved
 from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.drawing import overlay
 from panoptic.inference.predictor import Predictor, as_image
+from panoptic.run_folder import whole_folder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -24,9 +25,11 @@ def main(argv: Sequence[str]) -> int:
     config = resolved(composed)
     images = find_images(config["images"])
     predictor = Predictor.from_run(config["run"], config["checkpoint"])
-    folder = Path(config["out"]).expanduser()
-    with PanopticWriter(folder / "panoptic.json", predictor.categories) as writer:
-        (folder / "overlays").mkdir(exist_ok=True)
+    with (
+        whole_folder(Path(str(config["out"]))) as folder,
+        PanopticWriter(folder / "panoptic.json", predictor.categories) as writer,
+    ):
+        (folder / "overlays").mkdir()
         for number, path in enumerate(track(images, description="predict")):
             image = as_image(path)
             panoptic_map = predictor(image)
@@ -47,12 +50,16 @@ def find_images(chosen: str | Sequence[str]) -> list[Path]:
         ValueError: two files of one name, whose results would overwrite each other.
     """
     paths: list[Path] = []
-    for entry in [chosen] if isinstance(chosen, str) else chosen:
-        path = Path(entry).expanduser()
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not found or not path.exists():
+    for entry in chosen if isinstance(chosen, list | tuple) else [chosen]:
+        path = Path(str(entry)).expanduser()
+        found = [path] if path.is_file() else []
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
             raise FileNotFoundError(f"images={path}: no such file, or a folder without {', '.join(SUFFIXES)}")
         paths += found
+    if not paths:
+        raise ValueError("expected at least one photograph, got an empty list; give images=<file, folder or list>")
     stems = [path.stem for path in paths]
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,9 +34,9 @@ def create_run_folder(chosen: str | None, name: str) -> Path:
         FileExistsError: the folder is there already.
         OSError: it cannot be written.
     """
-    if RUN_FOLDER_VARIABLE in os.environ:
+    if RUN_FOLDER_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
         return Path(os.environ[RUN_FOLDER_VARIABLE])
-    folder = Path(chosen or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}").expanduser().resolve()
+    folder = Path(str(chosen or f"runs/{name}-{datetime.now():%Y%m%d-%H%M%S}")).expanduser().resolve()
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -43,6 +45,34 @@ def create_run_folder(chosen: str | None, name: str) -> Path:
         raise OSError(f"cannot make the run folder {folder}: {error.strerror}; choose another run=") from None
     os.environ[RUN_FOLDER_VARIABLE] = str(folder)
     return folder
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that goes again when the block fails: half of a result is none.
+
+    Raises:
+        FileExistsError: the folder is there already.
+    """
+    folder = folder.expanduser()
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise FileExistsError(f"{folder} exists, and results are never overwritten; choose another out=") from None
+    except OSError as error:
+        raise OSError(f"cannot make the folder {folder}: {error.strerror}; choose another out=") from None
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def discard_unstarted(folder: Path) -> None:
+    """Remove the folder of a run that failed before it had anything to keep, so that the next try may take its name."""
+    kept = [*folder.glob("checkpoints/*"), *folder.glob("metrics.csv"), *folder.glob("pictures/*")]
+    if folder.is_dir() and not kept:
+        shutil.rmtree(folder)
 
 
 def record_run(folder: Path, config: Mapping[str, Any]) -> None:

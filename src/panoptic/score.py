@@ -119,6 +119,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from panoptic.data.panoptic_format import read_panoptic_json
     from panoptic.metrics.functional import CategorySums
 
+    if arguments.json not in (None, "-") and Path(arguments.json).exists():
+        raise FileExistsError(f"--json {arguments.json} exists, and results are never overwritten; choose another")
+    if arguments.json not in (None, "-") and not Path(arguments.json).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json {arguments.json}: no such folder; make it first")
     messages = Console(stderr=True, markup=False, highlight=False)
     truth = read_panoptic_json(arguments.truth, arguments.truth_folder)
     if not truth.annotations:

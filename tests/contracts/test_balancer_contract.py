@@ -4,7 +4,7 @@ import pytest
 import torch
 from composed import choices, compose
 
-from panoptic.configuration import build
+from panoptic.instantiation import build
 
 NAMES = ["semantic_cross_entropy", "heatmap_cross_entropy", "long_range_l1"]
 

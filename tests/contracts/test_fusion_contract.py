@@ -15,7 +15,7 @@ from composed import (
     without_things,
 )
 
-from panoptic.configuration import build
+from panoptic.instantiation import build
 from panoptic.structures import VOID
 
 HEADS = {"semantic": "semantic"}

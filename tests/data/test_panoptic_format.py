@@ -110,7 +110,7 @@ def _edit(tiny, change):
     ("change", "message"),
     [
         (lambda c: c.pop("annotations"), "expected an object with a list `annotations`"),
-        (lambda c: c.pop("categories"), r"tiny\.json has no list `categories`; pass categories="),
+        (lambda c: c.pop("categories"), r"tiny\.json has no list `categories`, which say what its ids mean"),
         (lambda c: c["categories"][0].pop("isthing"), "a category of .*tiny.json lacks the key 'isthing'"),
         (lambda c: c["categories"][0].update(id=3), "lists a category id twice"),
         (lambda c: c["categories"][0].update(name="car"), r"tiny\.json: category names must be unique"),

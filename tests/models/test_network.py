@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from panoptic.configuration import build, config_folder, load_config, resolved
+from panoptic.configuration import config_folder, load_config, resolved
+from panoptic.instantiation import build
 from panoptic.models.decoders.aspp import ASPP
 from panoptic.models.decoders.base import Decoder
 from panoptic.models.heads.base import DenseOutput, Head

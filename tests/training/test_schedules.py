@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from panoptic.configuration import build, config_folder, load_config, resolved
+from panoptic.configuration import config_folder, load_config, resolved
+from panoptic.instantiation import build
 from panoptic.training.schedules import poly, step_decay
 
 SCHEDULERS = sorted(path.stem for path in (config_folder() / "scheduler").glob("*.yaml"))

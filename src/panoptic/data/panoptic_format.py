@@ -81,6 +81,8 @@ def read_panoptic_json(
         ValueError: not JSON, a missing or repeated entry, an unknown category id.
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; expected a JSON in COCO panoptic format")
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
@@ -91,9 +93,13 @@ def read_panoptic_json(
         categories = _read_categories(path, content)
     try:
         images = {image["id"]: image for image in content.get("images", ())}
+        if len(images) < len(content.get("images", ())):
+            raise ValueError(f"{path} lists an image id twice in `images`")
         annotations = _read_annotations(path, content["annotations"], images, contiguous_ids(categories))
     except KeyError as error:
         raise ValueError(f"an entry of {path} lacks the key {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"an entry of {path} is not as in COCO's panoptic format: {error}") from error
     folder = path.with_suffix("") if png_folder is None else Path(png_folder)
     without = tuple(image_id for image_id in images if image_id not in annotations)
     return PanopticFile(path, folder, list(categories), annotations, without)
@@ -102,7 +108,7 @@ def read_panoptic_json(
 def _read_categories(path: Path, content: Mapping[str, Any]) -> list[Category]:
     """The file's categories, numbered 0..C-1 by their ids in the data set."""
     if not content.get("categories"):
-        raise ValueError(f"{path} has no list `categories`; pass categories=")
+        raise ValueError(f"{path} has no list `categories`, which say what its ids mean; add it")
     try:
         entries = sorted(content["categories"], key=lambda entry: entry["id"])
         categories = [
@@ -118,6 +124,8 @@ def _read_categories(path: Path, content: Mapping[str, Any]) -> list[Category]:
         ]
     except KeyError as error:
         raise ValueError(f"a category of {path} lacks the key {error}") from error
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"a category of {path} is not as in COCO's panoptic format: {error}") from error
     if len(contiguous_ids(categories)) != len(categories):
         raise ValueError(f"{path} lists a category id twice: {[c.dataset_category_id for c in categories]}")
     try:

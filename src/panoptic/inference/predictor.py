@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from panoptic.checkpoints import categories_of, find_checkpoint, read_checkpoint, without_weights
+from panoptic.checkpoints import categories_of, find_checkpoint, load_weights, read_checkpoint, without_weights
 from panoptic.fusion.resize import resize_nearest
+from panoptic.instantiation import build
 from panoptic.models.build import build_network
 from panoptic.models.network import PanopticNetwork, image_outputs
 from panoptic.structures import Category, FusionResult, ImageStatistics, PanopticMap, Sample
@@ -67,14 +67,9 @@ class Predictor:
         own = content["panoptic"]
         categories, config = categories_of(content), without_weights(own["config"])
         network = build_network(config, categories, ImageStatistics(**own["statistics"]))
-        prefix = "network."
-        state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"the weights in {path} do not fit the network of its configuration: {error}") from None
+        load_weights(network, content, path, prefix="network.")
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        fusion, resize = instantiate(config["fusion"]), instantiate(config["data"]["eval_transform"])
+        fusion, resize = build(config["fusion"]), build(config["data"]["eval_transform"])
         return cls(network, fusion, categories, resize=resize, device=chosen)
 
     @torch.inference_mode()
@@ -119,7 +114,7 @@ def as_image(image: str | Path | np.ndarray | Tensor) -> Tensor:
 def _read_photograph(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as photograph:
-            return _as_rgb(ImageOps.exif_transpose(photograph))
+            return _as_rgb(path, ImageOps.exif_transpose(photograph))
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that can be read") from None
     except FileNotFoundError:
@@ -128,8 +123,10 @@ def _read_photograph(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def _as_rgb(photograph: Image.Image) -> np.ndarray:
+def _as_rgb(path: Path, photograph: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8; of 16 bits per pixel the upper eight, which Pillow would clip instead."""
+    if photograph.mode in ("I", "F"):
+        raise ValueError(f"{path}: expected 8 or 16 bits per value, got 32; convert the image, its range is not known")
     if photograph.mode.startswith("I;16"):
         upper = (np.array(photograph) >> 8).astype(np.uint8)
         return np.repeat(upper[..., None], 3, axis=2)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
+from panoptic.instantiation import build, complete
 from panoptic.models.network import NetworkPath, PanopticNetwork
 from panoptic.structures import Category, ImageStatistics
 
@@ -23,10 +23,10 @@ def build_network(
         categories: of the data set.
         statistics: that images are normalised with.
     """
-    backbone = instantiate(config["backbone"])
-    decoder = instantiate(config["decoder"])(backbone.channels)
+    backbone = build(config["backbone"])
+    decoder = complete("decoder", config["decoder"], backbone.channels)
     channels = {**backbone.channels, **decoder.channels}
-    heads = {name: instantiate(node)(channels, categories) for name, node in config["heads"].items()}
+    heads = {name: complete(f"heads.{name}", node, channels, categories) for name, node in config["heads"].items()}
     network: Any = PanopticNetwork([NetworkPath(backbone, decoder, heads)], statistics)
     # Convolutions whose weights lie channels last give features that do, whatever their input.
     memory_format = torch.channels_last if config["channels_last"] else torch.contiguous_format
