@@ -77,6 +77,12 @@ def test_a_value_of_the_wrong_kind_names_its_key(override, message):
         load_config("train", [override])
 
 
+def test_paths_of_ones_own_data_replace_those_below_the_root():
+    config = compose("data=coco_panoptic", "data.root=here", "data.train.panoptic_json=there/train.json")
+    assert config["data"]["train"]["panoptic_json"] == "there/train.json"
+    assert config["data"]["val"]["panoptic_json"] == "here/annotations/panoptic_val2017.json"
+
+
 def test_the_weight_of_any_loss_may_be_given():
     assert compose("heads=semantic", "loss_weights.semantic_cross_entropy=2")["loss_weights"] == {
         "semantic_cross_entropy": 2

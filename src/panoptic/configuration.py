@@ -154,7 +154,7 @@ def _check_kinds(config: DictConfig, defaults: DictConfig, overrides: Sequence[s
         key = override.partition("=")[0].lstrip("+")
         if key.startswith("~") or key in ANY_KIND:
             continue
-        default, value = OmegaConf.select(defaults, key), OmegaConf.select(config, key)
+        default, value = (OmegaConf.select(node, key, throw_on_resolution_failure=False) for node in (defaults, config))
         expected = (
             "true or false" if isinstance(default, bool) and not isinstance(value, bool)
             else "a whole number" if type(default) is int and (type(value) is not int)
