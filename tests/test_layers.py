@@ -66,7 +66,8 @@ def test_imports_point_down(path):
 
 
 @pytest.mark.parametrize(
-    "room", ["targets", "losses", "fusion", "metrics", "drawing", "models", "balancing", "inference", "analysis", "sweeps"]
+    "room",
+    ["targets", "losses", "fusion", "metrics", "drawing", "models", "balancing", "inference", "analysis", "sweeps"],
 )
 def test_lightning_is_known_to_data_and_training_alone(room):
     for path in (SOURCE / room).rglob("*.py"):
