@@ -34,7 +34,7 @@ test-slow: $(STAMP) ## the slowest tests alone
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m very_slow
 
 bench: $(STAMP) ## speed as ratios within one run, each with its bar
-	for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+	status=0; for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || status=1; done; exit $$status
 
 lint: $(STAMP) ## ruff: format, lint, docstrings
 	$(BIN)/ruff format --check .
