@@ -52,6 +52,7 @@ def test_a_keypoint_graph_is_chosen_by_name(graph):
     assert build(compose(f"keypoints={graph.name}")["keypoints"]["graph"]) == graph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("decoder", sorted(path.stem for path in (CONF / "decoder").glob("*.yaml")))
 @pytest.mark.parametrize("heads", sorted(path.stem for path in (CONF / "heads").glob("*.yaml")))

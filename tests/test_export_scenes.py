@@ -55,6 +55,7 @@ def test_instance_entries_have_areas_boxes_and_unique_ids(tmp_path):
         assert entry["bbox"] == [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1]
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_folder(tmp_path):
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path / "scenes"), "--length", "1", "--size", "48", "64"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -60,6 +60,7 @@ def test_a_scene_is_the_same_however_it_is_reached(difficulty):
         assert_equal_samples(backwards[index], long[index])
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_scenes():
     code = (
         "import torch; from panoptic.data.scenes import Scenes; "

@@ -121,6 +121,7 @@ def test_flipping_twice_gives_the_sample_back():
     assert torch.equal(twice.panoptic_map.segment_ids, before.panoptic_map.segment_ids)
 
 
+@pytest.mark.slow
 def test_padding_is_void_in_the_mean_colour_even_when_colours_change():
     statistics = ImageStatistics(mean=(0.2, 0.4, 0.6))
     transform = TrainTransform((29, 37), scale=(1.0, 1.0), flip=0.0, colour=0.9, image_statistics=statistics)

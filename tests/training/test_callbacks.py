@@ -20,6 +20,8 @@ from panoptic.run_folder import RUN_FOLDER_VARIABLE
 from panoptic.training.callbacks import Pictures
 from panoptic.training.module import PanopticModule
 
+pytestmark = pytest.mark.slow
+
 SEMANTIC = ["heads=semantic", "fusion=semantic", "heads.semantic.filters=16"]
 
 
@@ -194,7 +196,6 @@ LOGGED = ["train_loss", "train_semantic_cross_entropy", "val_semantic_cross_entr
 LOGGING = [*TINY, *SEMANTIC, "pictures=2", "trainer.log_every_n_steps=1"]
 
 
-@pytest.mark.slow
 def test_tensorboard_has_the_values_of_the_csv_file_and_the_pictures(tmp_path, fresh_process):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -214,7 +215,6 @@ def test_tensorboard_has_the_values_of_the_csv_file_and_the_pictures(tmp_path, f
     assert (picture.width, picture.step) == (3 * 576 + 2 * 6, 2)
 
 
-@pytest.mark.slow
 def test_wandb_without_an_account_has_the_values_of_the_csv_file_and_the_pictures(tmp_path, fresh_process, monkeypatch):
     import wandb
 
