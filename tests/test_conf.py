@@ -1,6 +1,10 @@
 """Every configuration composes and builds; wrong ones say what is wrong."""
 
+import re
+
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from panoptic.assembly import build_data, build_module, try_out
@@ -41,7 +45,9 @@ def test_every_experiment_builds_its_network_on_scenes(experiment):
     ]
 
 
-@pytest.mark.parametrize("group", ["optimizer", "scheduler", "fusion", "balancing", "logger", "callbacks"])
+@pytest.mark.parametrize(
+    "group", ["optimizer", "scheduler", "lr_scaling", "fusion", "balancing", "logger", "callbacks"]
+)
 def test_every_leaf_of_a_group_instantiates(group):
     for path in sorted((CONF / group).glob("*.yaml")):
         build(compose(f"{group}={path.stem}")[group])
@@ -71,11 +77,59 @@ def test_an_experiments_parts_are_exchanged_by_one_word_each(experiment, decoder
         ("channels_last=maybe", "expected true or false for channels_last, got 'maybe'"),
         ("data.train.size=5", "expected a list for data.train.size, got 5"),
         ("experiment", "expected key=value, got 'experiment'"),
+        ("max_images=many", "expected a whole number for max_images, got 'many'; the default is max_images=null"),
+        ("scheduler.warmup_images=1.5", "expected a whole number for scheduler.warmup_images, got 1.5"),
+        ("trainer.max_steps=1e5", "expected a whole number for trainer.max_steps, got 100000.0"),
     ],
 )
 def test_a_value_of_the_wrong_kind_names_its_key(override, message):
     with pytest.raises(ValueError, match=message):
         load_config("train", [override])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["experiment=deeperlab_scenes", "trainer.max_epochs=3", "optimizer.lr=1"],
+        ["scheduler=step", "scheduler.milestones=[0.5]", "trainer.profiler=simple", "trainer.limit_val_batches=3"],
+        ["data.train.size=[48,64]", "+data.eval_batch_size=2", "++name=mine", "~trainer.gradient_clip_val"],
+        ["~callbacks", "~data.test", "~data.num_workers=2", "heads={semantic:{filters:8}}", "run='a=b,c'"],
+        ["trainer.limit_train_batches=0.5", "data.val.difficulty=hard", "+trainer.deterministic=true", "run=null"],
+        ["head@heads.semantic=heatmap", "heads.semantic.filters=8", "logger=[csv,tensorboard]"],
+        ["trainer.max_epochs=1", "trainer.max_epochs=2", "+data={eval_batch_size:4}"],
+    ],
+)
+def test_one_composition_and_changes_give_what_hydra_gives(overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        expected = hydra_compose("train", overrides)
+    assert OmegaConf.to_container(load_config("train", overrides)) == OmegaConf.to_container(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+seed=1", "seed is there already; write seed=1"),
+        ("~trainer.speed", "could not delete 'trainer.speed', which is not a key, did you mean 'trainer'?"),
+        ("~seed=1", "could not delete seed=1: its value is 0; write ~seed"),
+        ("seed=1,2", "expected one value for seed, got 'seed=1,2'; panoptic sweep runs several"),
+        ("seed@here=1", "could not override 'seed@here=1': 'seed' is no group"),
+        ("seed.deep=1", "'seed.deep' is not a key"),
+        ("hydra.verbose=true", "could not override 'hydra.verbose'; 'hydra.verbose' is not a key"),
+    ],
+)
+def test_a_change_that_cannot_be_made_says_why(override, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_config("train", [override])
+
+
+@pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
+def test_two_ends_of_training_contradict_each_other(key):
+    message = rf"expected {key} or max_images, got both; give max_images=null, or leave out {key}"
+    with pytest.raises(ValueError, match=message):
+        load_config("train", ["max_images=800", f"{key}=3"])
+    load_config("train", ["max_images=800", f"{key}=-1"])
+    load_config("train", ["max_images=800", "experiment=deeperlab_scenes"])  # has a max_epochs, which is replaced
 
 
 def test_paths_of_ones_own_data_replace_those_below_the_root():

@@ -35,6 +35,7 @@ ENTRY_POINTS = {
     "assembly",
     "configuration",
     "library_messages",
+    "resume",
     "run_folder",
     "__main__",
     "__init__",

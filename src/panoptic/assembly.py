@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from panoptic.analysis.model_summary import model_table, summarize_parts
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.instantiation import build
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.models.build import build_network
 from panoptic.models.network import image_outputs
-from panoptic.training.callbacks import CategoryTables, KeepOnInterrupt, Pictures
+from panoptic.resume import ResumePoint
+from panoptic.training.callbacks import CategoryTables, Pictures
+from panoptic.training.checkpointing import LoggerPositions, SeedSteps, StepCheckpoints, WholeFileIO
+from panoptic.training.data_wait import DataWait
+from panoptic.training.lr_scaling import with_scaled_rate
+from panoptic.training.metrics_file import MetricsFile
 from panoptic.training.module import PanopticModule
+from panoptic.training.processes import ShareStatistics
+from panoptic.training.profilers import profiler_of
+from panoptic.training.schedules import end_of_training, images_per_step
+from panoptic.training.stopping import StopBetweenSteps, StopRequest
 
 
 def build_data(config: Mapping[str, Any]) -> PanopticDataModule:
@@ -37,12 +49,46 @@ def build_module(config: Mapping[str, Any], data: PanopticDataModule) -> Panopti
         build(config["balancing"]),
         categories=data.categories,
         statistics=data.image_statistics,
-        optimizer=build(config["optimizer"]),
-        scheduler=build(config["scheduler"]),
+        optimizer=build(with_scaled_rate(config["optimizer"], rate_factor(config))),
+        scheduler=_scheduler(config),
         loss_weights=config["loss_weights"],
         config=config,
         score_at=config["evaluate"]["size"],
     )
+
+
+def rate_factor(config: Mapping[str, Any]) -> float:
+    """What `lr_scaling` multiplies the learning rate with; 1 for a run from before there was a choice."""
+    return float(build(config["lr_scaling"])(images_per_step(config))) if "lr_scaling" in config else 1.0
+
+
+def _scheduler(config: Mapping[str, Any]) -> Any:
+    """The schedule; one whose configuration has a length in images is told how many a step has."""
+    schedule = build(config["scheduler"])
+    if any(str(key).endswith("_images") and value is not None for key, value in (config["scheduler"] or {}).items()):
+        return partial(schedule, images_per_step=images_per_step(config))
+    return schedule
+
+
+def start_report(config: Mapping[str, Any], module: PanopticModule) -> Iterator[Any]:
+    """What the first process shows before training: a table of the network, learning rate and length of training."""
+    network = module.network
+    parts: dict[str, torch.nn.Module] = {}
+    for number, path in enumerate(network.paths):
+        name = f" {number + 1}" if number else ""
+        parts |= {f"backbone{name}": path.backbone, f"decoder{name}": path.decoder, **path.named_heads()}
+    size = network.size_rule.pad(*(config["data"].get("train_transform", {}).get("size") or (512, 512)))
+    rows, reason = summarize_parts(network, parts, torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta"), [size])
+    yield model_table(rows, size, reason)
+    factor = rate_factor(config)
+    if "lr" in config["optimizer"]:
+        rule = config["lr_scaling"]["_target_"].rpartition(".")[2]
+        yield (
+            f"learning rate: {config['optimizer']['lr']:g} x {factor:.4g} = {config['optimizer']['lr'] * factor:.4g} "
+            f"(lr_scaling={rule}, {images_per_step(config)} images per step)"
+        )
+    if config["max_images"] is not None:
+        yield f"training ends after {end_of_training(config)['max_steps']} steps, {config['max_images']} images"
 
 
 @torch.no_grad()
@@ -65,26 +111,62 @@ def try_out(module: PanopticModule) -> None:
         ) from error
 
 
-def build_trainer(config: Mapping[str, Any], folder: Path) -> pl.Trainer:
-    """A trainer that writes metrics, checkpoints and pictures into the run's folder."""
+def build_trainer(
+    config: Mapping[str, Any], folder: Path, request: StopRequest | None = None, point: ResumePoint | None = None
+) -> pl.Trainer:
+    """A trainer that writes metrics, checkpoints and pictures into the run's folder.
+
+    Args:
+        config: resolved.
+        folder: of the run.
+        request: to stop, of this process.
+        point: where the run goes on.
+    """
     leave_out_untrue_messages()
-    kept: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor="val_pq", mode="max", **kept)
-    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **kept)
-    pictures = Pictures(folder / "pictures", count=config["pictures"])
-    own = [build(node) for node in (config["callbacks"] or {}).values()]
+    checkpoints = folder / "checkpoints"
+    kept: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
+    callbacks = [
+        DataWait(),  # first, so that what others do at the start of a batch is no wait
+        SeedSteps(config["seed"]),
+        LoggerPositions(),
+        Pictures(folder / "pictures", count=config["pictures"]),
+        CategoryTables(),
+        *[build(node) for node in (config["callbacks"] or {}).values()],
+        ShareStatistics(),  # after a moving average has put its weights in place
+        ModelCheckpoint(filename="best", monitor="val_pq", mode="max", **kept),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **kept),
+        StepCheckpoints(checkpoints, every=config["checkpoint_every"]),
+        StopBetweenSteps(request or StopRequest(), checkpoints),
+    ]
     trainer: pl.Trainer = build(
-        {**config["trainer"], "precision": precision(config["trainer"]["precision"])},
-        callbacks=[best, last, pictures, CategoryTables(), KeepOnInterrupt(folder / "checkpoints" / "last.ckpt"), *own],
-        logger=[build(node)(save_dir=str(folder)) for node in config["logger"].values()],
+        {**config["trainer"], **end_of_training(config), "precision": precision(config["trainer"]["precision"])},
+        profiler=profiler_of(config["trainer"]["profiler"], folder / "profile"),
+        callbacks=callbacks,
+        logger=[_logger(node, folder, point) for node in config["logger"].values()],
+        plugins=[WholeFileIO()],
         default_root_dir=str(folder),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
     for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger):  # beside its file lies config.yaml already
-            logger.log_hyperparams(dict(config))
+        logger.log_hyperparams(dict(config))
     return trainer
+
+
+def _logger(node: Mapping[str, Any], folder: Path, point: ResumePoint | None) -> Logger:
+    """The logger of a node, where the checkpoint left it: its rows, its W&B run, its steps."""
+    make = build(node)
+    goes_on = point is not None and point.path.parents[1].resolve() == folder  # else it begins files of its own
+    found = point.loggers if point is not None and goes_on else {}
+    position: dict[str, Any] = {}
+    if issubclass(make.func, MetricsFile):
+        position = {"rows": found.get("rows", 0)}
+    elif issubclass(make.func, WandbLogger) and "wandb_id" in found and "WANDB_RUN_ID" not in os.environ:
+        position = {"id": found["wandb_id"], "resume": "allow"}  # within a W&B agent the run is the agent's
+    elif issubclass(make.func, TensorBoardLogger) and point is not None and goes_on:
+        position = {"purge_step": point.global_step}
+    logger: Logger = make(save_dir=str(folder), **position)
+    return logger
 
 
 def precision(choice: str) -> Any:

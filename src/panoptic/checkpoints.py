@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,8 +15,8 @@ from torch import nn
 
 from panoptic.structures import Category, ImageStatistics
 
-CHECKPOINT_FORMAT = 1
-"""Version of what is added."""
+CHECKPOINT_FORMAT = 2
+"""Version of what is added. 2: positions of the loggers in `checkpoint["loggers"]`."""
 
 
 def entry_of(config: Mapping[str, Any], categories: Sequence[Category], statistics: ImageStatistics) -> dict[str, Any]:
@@ -48,12 +49,28 @@ def find_checkpoint(run: str | Path, choice: str = "best") -> Path:
     return path
 
 
+def newest_checkpoint(run: str | Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint of a run folder with the most steps that can be read, and its content; None if there is none.
+
+    `best.ckpt` is left out, it was saved in a validation. A file that cannot be read is named in a warning.
+    """
+    folder = Path(run).expanduser() / "checkpoints"
+    readable = []
+    for path in [*sorted(folder.glob("step_*.ckpt")), folder / "last.ckpt"]:
+        if path.is_file():
+            try:
+                readable.append((path, read_checkpoint(path)))
+            except ValueError as error:
+                warnings.warn(f"left out on resuming: {error}", stacklevel=2)
+    return max(readable, key=lambda pair: int(pair[1]["global_step"]), default=None)
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint of `panoptic train`, on the CPU.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a damaged file, not a checkpoint of this package, or one of another format.
+        ValueError: a damaged file, not a checkpoint of this package, or one of a later format.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -73,9 +90,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     missing = {"format", "config", "categories", "statistics"} - set(content["panoptic"])
     if missing or "state_dict" not in content:
         raise ValueError(f"{path} is not a checkpoint of this package: it lacks {sorted(missing) or 'weights'}")
+    return _migrated(content, path)
+
+
+def _migrated(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The content in the present format."""
     found = content["panoptic"]["format"]
-    if found != CHECKPOINT_FORMAT:
-        raise ValueError(f"{path} has checkpoint format {found}, expected {CHECKPOINT_FORMAT}")
+    if found not in range(1, CHECKPOINT_FORMAT + 1):
+        raise ValueError(
+            f"{path} has checkpoint format {found}, expected 1 to {CHECKPOINT_FORMAT}; "
+            "use the version of the package that wrote it"
+        )
+    if found == 1:
+        content["loggers"] = {}  # not known: a resumed run begins new files
+    content["panoptic"]["format"] = CHECKPOINT_FORMAT
     return content
 
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _show_plan(sweep: SweepFile, folder: Path, max_trials: int | None) -> int:
     """Print what would be run; nothing is written."""
-    from panoptic.sweeps.command import command_line, with_run_folder
+    from panoptic.sweeps.command import command_line, trial_line
     from panoptic.sweeps.engine import num_trials, planned
 
     count = num_trials(sweep.config, max_trials)
@@ -52,7 +52,7 @@ def _show_plan(sweep: SweepFile, folder: Path, max_trials: int | None) -> int:
         print("      further trials depend on the results")
     elif count is not None and count > len(first):
         print(f"      and {count - len(first)} more")
-    line = with_run_folder(command_line(sweep.command, sweep.program, first[0]), folder / "trials" / "0001" / "run")
+    line = trial_line(command_line(sweep.command, sweep.program, first[0]), folder / "trials" / "0001" / "run")
     print(
         f"{'no fixed number of' if count is None else count} trials in {folder}; the first one runs\n{shlex.join(line)}"
     )

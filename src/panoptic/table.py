@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from panoptic.sweeps.ledger import Trial
 
 FORMATS = ("text", "markdown", "latex")
 
@@ -16,13 +20,10 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
 
     from panoptic.sweeps.layout import plain_layout, read_layout
-    from panoptic.sweeps.ledger import read_ledger
     from panoptic.sweeps.rendering import FORMATS as RENDERERS
     from panoptic.sweeps.rendering import difference_grid, quality_grid
 
-    folder, file = _locate(options.sweep)
-    config, stored_file, trials = read_ledger(options.folder or folder)
-    file = file or stored_file
+    config, file, trials = _read(options)
     chosen = options.layout or file.parent / "tables" / file.name
     if options.layout is not None and not chosen.is_file():
         raise FileNotFoundError(f"no such layout: {chosen}")
@@ -30,6 +31,23 @@ def main(argv: Sequence[str]) -> int:
     grids = [quality_grid(layout, trials), difference_grid(layout, trials)]
     print("\n\n".join(RENDERERS[options.format](grid) for grid in grids if grid is not None))
     return 0
+
+
+def _read(options: argparse.Namespace) -> tuple[dict[str, Any], Path, list[Trial]]:
+    """What decides the trials, the sweep file's path, and the trials: of the ledger, or of W&B."""
+    folder, file = _locate(options.sweep)
+    if options.wandb is None:
+        from panoptic.sweeps.ledger import read_ledger
+
+        config, stored_file, trials = read_ledger(options.folder or folder)
+        return config, file or stored_file, trials
+    if file is None or options.folder is not None:
+        raise ValueError(f"--wandb takes a sweep file and no --folder, got {options.sweep}; pass sweeps/<name>.yaml")
+    from panoptic.sweeps.sweep_file import read_sweep_file
+    from panoptic.sweeps.wandb_project import read_project
+
+    config = read_sweep_file(file, None).config
+    return config, file, read_project(options.wandb, str(config.get("name", file.stem)), config["parameters"])
 
 
 def _locate(sweep: Path) -> tuple[Path, Path | None]:
@@ -50,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("sweep", type=Path, metavar="FILE_OR_FOLDER", help="sweep file, its folder, or a name in runs/")
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="of the sweep, where it is not runs/<name of the file>"
+    )
+    parser.add_argument(
+        "--wandb", metavar="PATH", help="trials of W&B's agents: entity/project, or entity/project/sweep with its id"
     )
     parser.add_argument("--layout", type=Path, metavar="FILE", help="another layout than tables/<name>")
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")

@@ -6,6 +6,7 @@ It fails where another process of the same x and seed runs.
 """
 
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: a trial run
 if values["end"] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 run.mkdir()
-(run / "environment.txt").write_text("\n".join(sorted(os.environ)))
+(run / "environment.json").write_text(json.dumps(dict(os.environ)))
 if values["end"] != "silent":
     with (run / "metrics.csv").open("w") as file:
         print("epoch,train_loss,val_pq,val_pc", file=file, flush=True)

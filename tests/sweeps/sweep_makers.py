@@ -1,5 +1,8 @@
 """Small sweeps of the stub program."""
 
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -9,6 +12,10 @@ from panoptic.sweeps.runner import Runner
 from panoptic.sweeps.sweep_file import SweepFile, read_sweep_file
 
 STUB = Path(__file__).parent / "stub_program.py"
+
+TINY = ["backbone.name=test_resnet", "data.train.length=16", "data.val.length=3", "data.train.size=[48,64]"]
+TINY += ["data.num_workers=0", "trainer.max_epochs=1", "scheduler.warmup_steps=0", "pictures=0"]
+"""Overrides that make a training of `experiment=deeperlab_scenes` one of seconds."""
 
 
 def compose_nothing(command, overrides, config_dir):
@@ -42,3 +49,28 @@ def run_stub(folder, values, /, *, runner=None, **changes):
         trials = ledger.trials()
         ledger.close()
     return trials, lines
+
+
+def train_sweep(path, values, *words):
+    """A sweep file of tiny trainings."""
+    command = ["${env}", "${interpreter}", "-m", "${program}", "train", "experiment=deeperlab_scenes", *TINY, *words]
+    return write_sweep(path, values, program="panoptic", command=[*command, "${args_no_hyphens}"])
+
+
+def start(path, folder, *options):
+    """`panoptic sweep` as a process of its own."""
+    command = [sys.executable, "-m", "panoptic", "sweep", str(path), "--folder", str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def column(folder, query):
+    """The first column of a query; nothing where the sweep has not made its tables yet."""
+    if not (folder / "ledger.sqlite").is_file():
+        return []
+    database = sqlite3.connect(folder / "ledger.sqlite", timeout=60)
+    try:
+        return [row[0] for row in database.execute(query)]
+    except sqlite3.OperationalError:
+        return []
+    finally:
+        database.close()

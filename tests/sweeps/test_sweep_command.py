@@ -1,31 +1,9 @@
-"""The command line of a trial equals the one that W&B's agent makes of the same file."""
-
-import sys
+"""What is read in the command line of a trial, and what is added to it; test_wandb_agent.py compares it with W&B's."""
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from panoptic.sweeps.command import MACROS, command_line, composition, macros_in, with_run_folder
-
-PARAMETERS = {"b.c": 0.5, "flag": True, "off": False, "name": "star", "size": [48, 64]}
-
-
-def line_of_wandb(command, program):
-    """As `wandb.wandb_agent.Agent._command_run` puts it together."""
-    words = create_sweep_command_args({"args": {name: {"value": value} for name, value in PARAMETERS.items()}})
-    words |= {"env": ["/usr/bin/env"], "interpreter": [sys.executable], "program": [program]}
-    line = []
-    for word in create_sweep_command(list(command)):
-        line += words[word[2:-1]] if word.startswith("${") and word.endswith("}") else [word]
-    return line
-
-
-@pytest.mark.parametrize("macro", [macro for macro in MACROS if macro.startswith("args")])
-def test_every_macro_is_filled_in_as_wandb_does(macro, monkeypatch):
-    monkeypatch.setenv("WHERE", "/data")
-    command = ["${env}", "${interpreter}", "-m", "${program}", "train", "data.root=${envvar:WHERE}/x", f"${{{macro}}}"]
-    assert command_line(command, "panoptic", PARAMETERS) == line_of_wandb(command, "panoptic")
+from panoptic.sweeps.command import composition, macros_in, resumes, trial_line
 
 
 def test_macros_are_named_without_environment_variables():
@@ -39,13 +17,33 @@ def test_a_command_of_the_package_is_found_behind_its_interpreter():
     assert composition(["python", "other.py", "train", "seed=1"]) is None
 
 
-def test_train_alone_is_told_its_run_folder(tmp_path):
-    assert with_run_folder(["panoptic", "train"], tmp_path) == ["panoptic", "train", f"run={tmp_path}"]
-    assert with_run_folder(["python", "other.py"], tmp_path) == ["python", "other.py"]
+def test_train_alone_is_told_its_run_folder_and_to_go_on_in_it(tmp_path):
+    line = ["panoptic", "train", "logger=csv"]
+    assert trial_line(line, tmp_path) == [*line, f"run={tmp_path}", "resume=auto"]
+    assert resumes(line)
+    for other in (["python", "other.py"], ["panoptic", "evaluate", "run=a"]):
+        assert trial_line(other, tmp_path) == other
+        assert not resumes(other)
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "mode"),
+    [
+        ([], None, ["logger.wandb.mode=offline"]),
+        ([], "online", ["logger.wandb.mode=online"]),
+        (["logger.wandb.mode=disabled"], "online", []),
+    ],
+)
+def test_wandb_needs_no_server_unless_it_is_asked_for(tmp_path, monkeypatch, words, variable, mode):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("WANDB_MODE", variable)
+    line = ["panoptic", "train", "logger=wandb", *words]
+    assert trial_line(line, tmp_path) == [*line, f"run={tmp_path}", "resume=auto", *mode]
 
 
 def test_hydra_reads_any_run_folder(tmp_path):
     for name in ("plain", "a b", "x=1,y=2", "it's", "[0]"):
-        override = with_run_folder(["panoptic", "train"], tmp_path / name)[-1]
+        override = trial_line(["panoptic", "train"], tmp_path / name)[2]
         parsed = OverridesParser.create().parse_override(override)
         assert parsed.value() == str(tmp_path / name)

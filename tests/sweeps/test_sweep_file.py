@@ -26,6 +26,26 @@ def test_every_file_of_the_repository_keeps_to_the_schema_of_wandb(path):
     assert len(sweeps.SweepConfig(config)["parameters"]) == len(config["parameters"])
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"metod": "grid"},
+        {"method": "grit"},
+        {"metric": {"name": "val_pq", "goal": "maximise"}},
+        {"early_terminate": {"type": "hyperband"}},
+        {"parameters": {"seed": {"values": 3}}},
+        {"parameters": {}},
+    ],
+    ids=str,
+)
+def test_the_schema_of_wandb_refuses_a_fault_in_any_file(path, fault):
+    config = yaml.safe_load(path.read_text())
+    if "metod" in fault:
+        del config["method"]
+    assert sweeps.schema_violations_from_proposed_config(config | fault)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -114,8 +134,9 @@ def test_parameters_of_train_are_those_of_its_configuration(tmp_path):
         ({"loss_weights.semantic_cross_entropy": [1, "two"]}, (), "expected numbers, got 'two'"),
         ({"seed": [0]}, ("experiment=deeperlab_scnes",), "deeperlab_scnes.*did you mean 'deeperlab_scenes'"),
         ({"seed": [0]}, ("--config-dir", "/nowhere"), "--config-dir /nowhere is not a folder"),
-        ({"run": ["a"]}, (), "the command passes run=a; expected key=value, no hyphens, and no run="),
-        ({"seed": [0]}, ("--seed=1",), "the command passes --seed=1; expected key=value, no hyphens"),
+        ({"run": ["a"]}, (), "the command passes run=a; expected key=value, and no run= or resume="),
+        ({"seed": [0]}, ("resume=auto",), "the command passes resume=auto; expected key=value, and no run= or resume="),
+        ({"seed": [0]}, ("--seed=1",), "the command passes --seed=1; expected key=value"),
     ],
 )
 def test_parameters_that_train_does_not_have_are_named(tmp_path, parameters, words, message):

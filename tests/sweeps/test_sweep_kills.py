@@ -1,41 +1,18 @@
 """A sweep that is killed again and again, and the command from end to end."""
 
-import os
 import random
 import signal
-import sqlite3
-import subprocess
-import sys
 import time
 
 import pytest
-from sweep_makers import stub_sweep, write_sweep
+from sweep_makers import column, start, stub_sweep, write_sweep
 
 from panoptic.__main__ import main
-from panoptic.run_folder import RUN_FOLDER_VARIABLE
 from panoptic.sweep import _progress
 from panoptic.sweeps.ledger import Ledger, read_ledger
 from panoptic.sweeps.runner import Runner
 
 pytestmark = pytest.mark.slow
-
-
-def start(path, folder, *options):
-    command = [sys.executable, "-m", "panoptic", "sweep", str(path), "--folder", str(folder), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def column(folder, query):
-    """The first column of a query; nothing where the sweep has not made its tables yet."""
-    if not (folder / "ledger.sqlite").is_file():
-        return []
-    database = sqlite3.connect(folder / "ledger.sqlite", timeout=60)
-    try:
-        return [row[0] for row in database.execute(query)]
-    except sqlite3.OperationalError:
-        return []
-    finally:
-        database.close()
 
 
 def test_every_trial_ends_once_however_often_the_sweep_is_killed(tmp_path):
@@ -80,7 +57,7 @@ def test_two_processes_share_a_folder(tmp_path):
 def test_a_signal_ends_the_sweep_with_a_ledger_that_goes_on(tmp_path, number):
     path = write_sweep(tmp_path / "stub.yaml", {"x": [1, 2], "seconds": [3.0]})
     process = start(path, tmp_path / "out")
-    while not list((tmp_path / "out").rglob("environment.txt")):
+    while not list((tmp_path / "out").rglob("environment.json")):
         time.sleep(0.05)
         assert process.poll() is None
     process.send_signal(number)
@@ -138,24 +115,3 @@ def test_time_left_is_the_mean_of_the_ended_trials_for_those_that_are_not(tmp_pa
     assert _progress(ledger, runner, None) == {"completed": 3, "text": "0 running, 1:30:00 left"}
     assert _progress(ledger, runner, 4)["text"] == "0 running, 0:22:30 left"
     ledger.close()
-
-
-def test_two_trainings_make_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv(RUN_FOLDER_VARIABLE, str(tmp_path / "leaked"))
-    tiny = ["backbone.name=test_resnet", "data.train.length=16", "data.val.length=3", "data.train.size=[48,64]"]
-    tiny += ["data.num_workers=0", "trainer.max_epochs=1", "scheduler.warmup_steps=0", "pictures=0"]
-    command = ["${env}", "${interpreter}", "-m", "${program}", "train", "experiment=deeperlab_scenes", *tiny]
-    values = {"keypoints": ["star", "rectangle"]}
-    path = write_sweep(tmp_path / "tiny.yaml", values, program="panoptic", command=[*command, "${args_no_hyphens}"])
-    assert main(["sweep", str(path), "--folder", str(tmp_path / "out")]) == 0, capsys.readouterr().out
-    for trial in read_ledger(tmp_path / "out")[2]:
-        assert trial.state == "done"
-        assert len(trial.history) == 2  # the epoch's validation and that of the best checkpoint
-        run = tmp_path / "out" / "trials" / f"{trial.id:04d}" / "run"
-        assert f"path: panoptic.structures.{trial.parameters['keypoints'].upper()}" in (run / "config.yaml").read_text()
-        assert (run / "checkpoints" / "best.ckpt").is_file()
-    assert not (tmp_path / "leaked").exists()
-    assert os.environ[RUN_FOLDER_VARIABLE] == str(tmp_path / "leaked")
-    capsys.readouterr()
-    assert main(["table", str(tmp_path / "out")]) == 0
-    assert "keypoints=rectangle  1" in capsys.readouterr().out

@@ -43,6 +43,33 @@ def test_a_later_attempt_keeps_the_files_of_the_one_before(tmp_path):
     assert (first.metrics_file, second.metrics_file) == (tmp_path / "run/metrics.csv", tmp_path / "run_2/metrics.csv")
 
 
+def test_panoptic_train_has_one_run_folder_for_all_attempts(tmp_path):
+    program = tmp_path / "panoptic"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    for attempt, log in ((1, "log.txt"), (2, "log_2.txt")):
+        process = TrialProcess(Trial(1, "running", {}, attempt), [str(program), "train", "seed=1"], tmp_path)
+        status_of(process)
+        assert process.metrics_file == tmp_path / "run" / "metrics.csv"
+        assert (tmp_path / log).read_text() == f"train seed=1 run={tmp_path / 'run'} resume=auto\n"
+
+
+def test_only_the_first_process_of_a_trial_is_asked_to_end(tmp_path):
+    code = """if True:
+        import signal, subprocess, sys, time
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit(40 + (child.poll() is None))))
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    process = started(tmp_path, code)
+    while process.log.read_text() != "ready\n":
+        time.sleep(0.01)
+    process.ask_to_end()
+    assert status_of(process) == 41  # its child was still there
+    assert processes_of(tmp_path) == []
+
+
 def test_an_error_names_the_signal(tmp_path):
     process = started(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert process.error(status_of(process)).startswith("killed by SIGKILL; the end of ")

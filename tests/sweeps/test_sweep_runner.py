@@ -1,5 +1,6 @@
 """Running trials of the stub program."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_the_run_folder_of_the_sweep_itself_does_not_reach_its_trials(tmp_path, 
     monkeypatch.setenv("PANOPTIC_RUN_FOLDER", "/elsewhere")
     monkeypatch.setenv("OTHER", "1")
     run_stub(tmp_path, {"x": [1]}, runner={"leave_out": ("PANOPTIC_RUN_FOLDER",)})
-    names = (tmp_path / "out" / "trials" / "0001" / "run" / "environment.txt").read_text().splitlines()
+    names = json.loads((tmp_path / "out" / "trials" / "0001" / "run" / "environment.json").read_text())
     assert "PANOPTIC_RUN_FOLDER" not in names
     assert "OTHER" in names
 
@@ -114,7 +115,7 @@ def interrupted(folder, parameters, *, times=1):
     begun = []
 
     def interrupt():
-        while not list((folder / "out").rglob("environment.txt")):
+        while not list((folder / "out").rglob("environment.json")):
             time.sleep(0.02)
         begun.append(time.monotonic())
         for _ in range(times):

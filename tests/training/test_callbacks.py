@@ -1,10 +1,8 @@
-"""Pictures, Ctrl-C, averaged weights and loggers in real trainings of a few steps."""
+"""Pictures, averaged weights and loggers in real trainings of a few steps."""
 
 import csv
 import json
 import math
-import signal
-from contextlib import contextmanager
 
 import cv2
 import pytest
@@ -15,10 +13,8 @@ from tiny_training import TINY, compose, data_and_module, plain_trainer
 
 from panoptic.__main__ import main
 from panoptic.assembly import build_trainer
-from panoptic.inference.predictor import Predictor
 from panoptic.run_folder import RUN_FOLDER_VARIABLE
 from panoptic.training.callbacks import Pictures
-from panoptic.training.module import PanopticModule
 
 pytestmark = pytest.mark.slow
 
@@ -61,73 +57,6 @@ def test_no_more_pictures_than_images_and_none_for_zero(tmp_path, count, written
     trainer = plain_trainer(Pictures(tmp_path, count=count), limit_val_batches=None)
     trainer.validate(module, datamodule=data, verbose=False)
     assert len(list(tmp_path.rglob("*.png"))) == written
-
-
-@contextmanager
-def failing_step(monkeypatch, batch_idx, error):
-    """Training raises `error` at batch `batch_idx` of the second epoch."""
-    step = PanopticModule.training_step
-
-    def training_step(self, batch, index):
-        if self.current_epoch == 1 and index == batch_idx:
-            raise error
-        return step(self, batch, index)
-
-    handler = signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch:
-        patch.setattr(PanopticModule, "training_step", training_step)
-        yield
-    signal.signal(signal.SIGINT, handler)  # Lightning ignores further Ctrl-C from the first on
-
-
-def test_ctrl_c_keeps_the_last_state_says_where_and_training_goes_on_from_it(
-    tmp_path, monkeypatch, caplog, fresh_process
-):
-    overrides = [*TINY, *SEMANTIC, "trainer.max_epochs=2", "pictures=0", f"run={tmp_path / 'run'}"]
-    with failing_step(monkeypatch, 1, KeyboardInterrupt()), pytest.raises(SystemExit):
-        main(["train", *overrides])
-    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert f"interrupted at step 3; the last state is in {path}" in caplog.text
-    content = torch.load(path, weights_only=True)
-    assert content["global_step"] == 3
-    assert Predictor.from_checkpoint(path, device="cpu")(torch.zeros(3, 50, 71, dtype=torch.uint8)).size == (50, 71)
-    data, module = data_and_module(*SEMANTIC, "trainer.max_epochs=2")
-    steps = StepCounter()
-    trainer = plain_trainer(steps, max_epochs=2)
-    trainer.fit(module, datamodule=data, ckpt_path=path)
-    assert steps.seen == [3]
-    assert trainer.global_step == 4
-
-
-def test_ctrl_c_in_validation_says_where_the_last_state_is(tmp_path, monkeypatch, caplog, fresh_process):
-    def validation_step(self, batch, batch_idx):
-        raise KeyboardInterrupt
-
-    handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(PanopticModule, "validation_step", validation_step)
-    with pytest.raises(SystemExit):
-        main(["train", *TINY, *SEMANTIC, "pictures=0", f"run={tmp_path / 'run'}"])
-    signal.signal(signal.SIGINT, handler)
-    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert f"interrupted at step 2; the last state is in {path}" in caplog.text
-    assert torch.load(path, weights_only=True)["global_step"] == 2
-
-
-class StepCounter(pl.Callback):
-    def __init__(self):
-        self.seen = []
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.seen.append(trainer.global_step)
-
-
-def test_after_an_error_nothing_is_saved_over_the_last_good_state(tmp_path, monkeypatch):
-    config = compose(*SEMANTIC, "trainer.max_epochs=2", "pictures=0")
-    data, module = data_and_module(*SEMANTIC)
-    trainer = build_trainer(config, tmp_path)
-    with failing_step(monkeypatch, 1, RuntimeError("diverged")), pytest.raises(RuntimeError, match="diverged"):
-        trainer.fit(module, datamodule=data)
-    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
 @pytest.mark.parametrize("scores", [[30.0, 40.0, 50.0], [50.0, 30.0, 40.0]])

@@ -113,11 +113,11 @@ class PanopticDataModule(pl.LightningDataModule):
         return self._loader(self.train, self.train_transform, sampler, batch_size, training=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every image of the val split once, over all processes together."""
+        """Every image of the val split once, over all processes together; one empty batch for a process without any."""
         return self._eval_loader(self.val)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Every image of the test split once, over all processes together."""
+        """As `val_dataloader`, of the test split."""
         if self.test is None:
             raise ValueError("expected a test split, got none; give `test`, or evaluate on val")
         return self._eval_loader(self.test)
@@ -138,11 +138,12 @@ class PanopticDataModule(pl.LightningDataModule):
         if self._connected is None:
             raise RuntimeError("expected connect(encoders, size_rule) before loaders are asked for; call it first")
         encoders, size_rule = self._connected
+        batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": training}
+        if len(sampler) == 0:  # Lightning would leave this process out, while the others wait for it
+            batches = {"batch_sampler": [[]]}
         return DataLoader(
             SampleLoader(split, transform, encoders, self.seed),
-            batch_size=batch_size,
-            sampler=sampler,
-            drop_last=training,
+            **batches,
             num_workers=self.num_workers,
             collate_fn=Collate(size_rule, mean_colour(self.image_statistics), keep_truths=not training),
             pin_memory=torch.cuda.is_available(),

@@ -133,6 +133,8 @@ class Collate:
 
     def __call__(self, loaded: Sequence[LoadedSample]) -> PinnableBatch:
         """Pad at the bottom and right; the samples' images become views of the batch."""
+        if not loaded:
+            return PinnableBatch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), [], {}, [], [])
         sizes = [item.sample.size for item in loaded]
         height, width = self.size_rule.pad(max(h for h, _ in sizes), max(w for _, w in sizes))
         colour = torch.tensor(self.colour, dtype=torch.uint8)

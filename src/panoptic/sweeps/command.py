@@ -32,6 +32,7 @@ COMPOSED = ("train", "evaluate", "predict")
 _MACRO = re.compile(r"\$\{(\w+)\}")
 _UNQUOTED = re.compile(r"[\w/.@:+-]+")
 """Paths that Hydra takes without quotes."""
+_WANDB_MODE = "logger.wandb.mode="
 _VARIABLE = re.compile(r"\$\{envvar:(\w+)\}")
 
 
@@ -88,15 +89,27 @@ def composition(line: Sequence[str]) -> Composition | None:
     return None
 
 
-def with_run_folder(line: Sequence[str], folder: Path) -> list[str]:
-    """The command line, with the run's folder for `panoptic train`; other programs read it in the environment."""
+def resumes(line: Sequence[str]) -> bool:
+    """Whether a command line is of `panoptic train`, which goes on in its run folder with `resume=auto`."""
     composed = composition(line)
-    if composed is None or composed.command != "train":
+    return composed is not None and composed.command == "train"
+
+
+def trial_line(line: Sequence[str], folder: Path) -> list[str]:
+    """The command line of a trial on this machine.
+
+    `panoptic train` is told its run folder, to go on in it, and to use W&B without a server unless the command or
+    WANDB_MODE says otherwise. Other programs find their folder in the environment.
+    """
+    if not resumes(line):
         return list(line)
     path = str(folder)
     if not _UNQUOTED.fullmatch(path):
         path = "'" + path.replace("'", r"\'") + "'"
-    return [*line, f"run={path}"]
+    added = [f"run={path}", "resume=auto"]
+    if "logger=wandb" in line and not any(word.startswith(_WANDB_MODE) for word in line):
+        added.append(_WANDB_MODE + os.environ.get("WANDB_MODE", "offline"))
+    return [*line, *added]
 
 
 def _arguments(parameters: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from panoptic.sweeps.command import command_line
 from panoptic.sweeps.engine import next_parameters, trials_to_stop
+from panoptic.sweeps.gpus import DEVICES_VARIABLE, dealt, visible_gpus
 from panoptic.sweeps.ledger import Ledger, Trial
 from panoptic.sweeps.metrics_file import last_values, read_metrics
 from panoptic.sweeps.sweep_file import SweepFile
@@ -48,6 +49,7 @@ class Runner:
     report: Report = print
     running: list[TrialProcess] = field(default_factory=list)
     interrupts: int = 0
+    _devices: list[str | None] = field(default_factory=list)
     _failures: list[str] = field(default_factory=list)
     _read: dict[int, tuple[int, int]] = field(default_factory=dict)
 
@@ -60,6 +62,7 @@ class Runner:
         Raises:
             ValueError: `max_failures` trials in a row failed with the same error, which the message holds.
         """
+        self._devices = dealt(visible_gpus() if self.jobs > 1 else [], self.jobs)
         try:
             while not self.interrupts:
                 while len(self.running) < self.jobs and self._start_next():
@@ -90,8 +93,10 @@ class Runner:
             return False
         line = command_line(self.sweep.command, self.sweep.program, trial.parameters)
         folder = (self.folder / "trials" / f"{trial.id:04d}").resolve()
+        slot = min(set(range(self.jobs)) - {process.slot for process in self.running})
+        extra = self._threads() | self._gpus(slot)
         try:
-            process = TrialProcess(trial, line, folder, leave_out=self.leave_out, extra=self._threads())
+            process = TrialProcess(trial, line, folder, slot=slot, leave_out=self.leave_out, extra=extra)
         except OSError as error:
             self._fail(trial, folder, f"could not be started: {error}")
             return True
@@ -106,6 +111,10 @@ class Runner:
         if self.jobs == 1 or "OMP_NUM_THREADS" in os.environ:
             return {}
         return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.jobs))}
+
+    def _gpus(self, slot: int) -> dict[str, str]:
+        devices = self._devices[slot]
+        return {} if devices is None else {DEVICES_VARIABLE: devices}
 
     def _look_at(self, process: TrialProcess) -> None:
         status = process.exit_status()  # before the metrics, so that none is missed

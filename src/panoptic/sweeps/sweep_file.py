@@ -56,12 +56,13 @@ class SweepFile:
         return {key: self.config[key] for key in keys if key in self.config}
 
 
-def read_sweep_file(path: Path, compose: Compose) -> SweepFile:
+def read_sweep_file(path: Path, compose: Compose | None) -> SweepFile:
     """Read and check a sweep file.
 
     Args:
         path: of the yaml.
-        compose: for the commands of this package, whose parameters must exist in the composed configuration.
+        compose: for the commands of this package, whose parameters must exist in the composed configuration; None
+            leaves that out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -94,7 +95,7 @@ class _UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
         return mapping
 
 
-def _problems(sweep: SweepFile, compose: Compose) -> Iterator[str]:
+def _problems(sweep: SweepFile, compose: Compose | None) -> Iterator[str]:
     """What is wrong, the most basic first; each check may rely on those before it."""
     schema = _schema()
     yield from _unknown_keys(sweep.config, schema)
@@ -102,7 +103,8 @@ def _problems(sweep: SweepFile, compose: Compose) -> Iterator[str]:
     yield from _schema_violations(sweep.config)
     yield from _engine_limits(sweep.config)
     yield from _unusable_command(sweep)
-    yield from _uncomposable(sweep, compose)
+    if compose is not None:
+        yield from _uncomposable(sweep, compose)
 
 
 def _unknown_keys(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
@@ -185,8 +187,8 @@ def _uncomposable(sweep: SweepFile, compose: Compose) -> Iterator[str]:
     if line is None:
         return
     for override in line.overrides:
-        if override.startswith(("run=", "--")):
-            yield f"the command passes {override}; expected key=value, no hyphens, and no run=, which each trial gets"
+        if override.startswith(("run=", "resume=", "--")):
+            yield f"the command passes {override}; expected key=value, and no run= or resume=, which each trial gets"
             return
 
     def composed_with(values: Mapping[str, Any]) -> Any:

@@ -8,17 +8,19 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from panoptic.sweeps.command import with_run_folder
+from panoptic.sweeps.command import resumes, trial_line
 from panoptic.sweeps.ledger import Trial
 
 FOLDER_VARIABLE = "PANOPTIC_TRIAL_FOLDER"
 """In a trial's environment: its folder. Every process of the trial is known by it."""
 
 RUN_VARIABLE = "PANOPTIC_TRIAL_RUN"
-"""In a trial's environment: the folder for what this attempt makes; its metrics.csv is read. The program makes it."""
+"""In a trial's environment: the folder for what this attempt makes; its metrics.csv is read. The program makes it.
+
+A program that goes on where the last attempt ended has one folder for all attempts."""
 
 _ERROR_LINES = 20
 
@@ -30,27 +32,37 @@ class TrialProcess:
         trial: as claimed.
         line: its command line.
         folder: of the trial.
+        slot: which of those that run side by side it is, from 0.
         leave_out: environment variables that the trial must not inherit.
         extra: environment variables beside those that it inherits.
     """
 
     def __init__(
-        self, trial: Trial, line: Sequence[str], folder: Path, *, leave_out: Sequence[str], extra: dict[str, str]
+        self,
+        trial: Trial,
+        line: Sequence[str],
+        folder: Path,
+        *,
+        slot: int = 0,
+        leave_out: Sequence[str] = (),
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         suffix = "" if trial.attempt == 1 else f"_{trial.attempt}"
         self.trial = trial
         self.folder = folder
+        self.slot = slot
         self.log = folder / f"log{suffix}.txt"
-        self.metrics_file = folder / f"run{suffix}" / "metrics.csv"
+        run = folder / ("run" if resumes(line) else f"run{suffix}")
+        self.metrics_file = run / "metrics.csv"
         self.is_stopped = False  # by the engine
         self._asked: float | None = None
         folder.mkdir(parents=True, exist_ok=True)
         kill_processes_of(folder)
-        environment = {key: value for key, value in os.environ.items() if key not in leave_out} | extra
-        environment |= {FOLDER_VARIABLE: str(folder), RUN_VARIABLE: str(self.metrics_file.parent)}
+        environment = {key: value for key, value in os.environ.items() if key not in leave_out}
+        environment |= {**(extra or {}), FOLDER_VARIABLE: str(folder), RUN_VARIABLE: str(run)}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                with_run_folder(line, self.metrics_file.parent),
+                trial_line(line, run),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env=environment, start_new_session=True,
             )  # fmt: skip
@@ -64,11 +76,10 @@ class TrialProcess:
         return status
 
     def ask_to_end(self) -> None:
-        """SIGTERM to all its processes; once."""
+        """SIGTERM, once, to the process that was started: those that it has started are its own to end."""
         if self._asked is None:
             self._asked = time.monotonic()
-            for pid in processes_of(self.folder):
-                _signal(pid, signal.SIGTERM)
+            self._process.terminate()
 
     def insist(self, seconds: float) -> None:
         """SIGKILL to all its processes, if they were asked to end so many seconds ago."""
@@ -109,12 +120,8 @@ def kill_processes_of(folder: Path, *, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while pids := processes_of(folder):
         for pid in pids:
-            _signal(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if time.monotonic() > end:
             raise OSError(f"processes {pids} of the trial in {folder} do not end; end them and start again")
         time.sleep(0.02)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)

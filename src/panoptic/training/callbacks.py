@@ -1,4 +1,4 @@
-"""What happens around training steps: pictures of validation images, and a checkpoint on Ctrl-C."""
+"""What is shown of validations: pictures and tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import Any, cast
 import cv2
 import pytorch_lightning as pl
 import torch.nn.functional as F
-from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from panoptic.drawing import comparison
@@ -86,34 +83,6 @@ class CategoryTables(pl.Callback):
         rows = cast(PanopticModule, pl_module).category_rows()
         for logger in loggers:
             logger.log_table("val_categories", columns=list(rows[0]), data=[list(row.values()) for row in rows])
-
-
-class KeepOnInterrupt(pl.Callback):
-    """Saves a checkpoint when training is interrupted with Ctrl-C, and says where.
-
-    Args:
-        path: of the checkpoint.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save only for Ctrl-C: after an error the state may be broken, and averaged weights cannot be gone on from."""
-        if not isinstance(exception, KeyboardInterrupt) or trainer.state.fn != TrainerFn.FITTING:
-            return
-        is_averaged = trainer.validating and any(
-            isinstance(callback, WeightAveraging) for callback in _callbacks(trainer)
-        )
-        if not is_averaged:
-            trainer.save_checkpoint(self.path)
-        if self.path.is_file():
-            rank_zero_info(f"interrupted at step {trainer.global_step}; the last state is in {self.path}")
-
-
-def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
-    callbacks: list[pl.Callback] = cast(Any, trainer).callbacks  # Lightning sets the attribute without declaring it
-    return callbacks
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,6 +21,7 @@ from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.metrics.rows import join_category_rows
 from panoptic.models.network import PanopticNetwork, image_outputs
 from panoptic.structures import Batch, Category, FusionResult, ImageStatistics
+from panoptic.training.processes import ImageMeans, mean_over_processes, sum_over_processes
 
 Fusion = Callable[..., FusionResult]
 
@@ -91,6 +92,7 @@ class PanopticModule(pl.LightningModule):
         self.score_at = score_at
         self.step_record: StepRecord | None = None
         self.quality_values: dict[str, float] = {}
+        self.val_losses = ImageMeans(network.loss_names)
         self.quality = MetricCollection(
             {
                 "panoptic_quality": PanopticQuality(self.categories),
@@ -105,12 +107,13 @@ class PanopticModule(pl.LightningModule):
         losses = self.network.losses(outputs, features, batch)
         weighted = {name: self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
         shared = self.network.shared(features)
-        balanced = self.balancer(weighted, shared, self._sum_over_processes)
+        balanced = self.balancer(weighted, shared, sum_over_processes)
         weights = {name: self.loss_weights.get(name, 1.0) * weight for name, weight in balanced.weights.items()}
         self.step_record = StepRecord(losses, weights, shared)
-        self.log("train_loss", balanced.total.detach(), prog_bar=True, batch_size=len(batch.samples))
-        self.log_dict({f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.samples))
-        self.log_dict({f"weight_{name}": weight.detach() for name, weight in weights.items()}, batch_size=1)
+        logged = {"train_loss": balanced.total, **{f"train_{name}": loss for name, loss in losses.items()}}
+        logged |= {f"weight_{name}": weight for name, weight in weights.items()}
+        for name, value in mean_over_processes(logged).items():
+            self.log(name, value, prog_bar=name == "train_loss", batch_size=len(batch.samples))
         total: Tensor = balanced.total
         return total
 
@@ -120,11 +123,10 @@ class PanopticModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Losses and quality of one batch; returns the list of `FusionResult`s, for callbacks."""
+        if not batch.samples:  # a process without a share
+            return []
         outputs, features = self.network(batch.images, batch.image_sizes)
-        losses = self.network.losses(outputs, features, batch)
-        self.log_dict(
-            {f"val_{name}": loss for name, loss in losses.items()}, batch_size=len(batch.samples), sync_dist=True
-        )
+        self.val_losses.update(self.network.losses(outputs, features, batch), len(batch.samples))
         results = []
         for index, sample in enumerate(batch.samples):
             fused = self.fusion(image_outputs(outputs, index, batch.image_sizes[index]), self.categories)
@@ -138,7 +140,8 @@ class PanopticModule(pl.LightningModule):
         return results
 
     def on_validation_epoch_end(self) -> None:
-        """Log PQ and its relatives in percent; `quality_values` keeps them as fractions."""
+        """Log losses, and PQ and its relatives in percent; `quality_values` keeps them as fractions."""
+        self.log_dict({f"val_{name}": value for name, value in self.val_losses.compute().items()})
         self.quality_values = {name: float(value) for name, value in self.quality.compute().items()}
         values = {name: 100 * value for name, value in self.quality_values.items()}
         self.log_dict({f"val_{name}": value for name, value in values.items() if name != "pq"})
@@ -147,6 +150,7 @@ class PanopticModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the images of the last validation."""
         self.quality.reset()
+        self.val_losses.reset()
 
     def category_rows(self) -> list[dict[str, Any]]:
         """Quality per category of the last validation, over all processes: every process must ask."""
@@ -170,7 +174,3 @@ class PanopticModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add everything that a later evaluation needs."""
         checkpoint["panoptic"] = entry_of(self.config, self.categories, self.statistics)
-
-    def _sum_over_processes(self, value: Tensor) -> Tensor:
-        total: Tensor = self.trainer.strategy.reduce(value, reduce_op="sum")
-        return total

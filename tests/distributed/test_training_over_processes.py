@@ -1,0 +1,87 @@
+"""Two and three processes train as one does: losses, gradients, parameters and what the log says."""
+
+from functools import cache
+
+import pytest
+import torch
+from recorded_training import GLOBAL_BATCH, STEPS, compose, data_and_module, train_frozen
+
+from panoptic.configuration import config_folder
+
+CONF = config_folder()
+SMALL_EXPERIMENTS = [
+    name
+    for name in sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+    if compose(f"experiment={name}")["backbone"]["name"].startswith("test_")
+]
+BALANCERS = sorted(path.stem for path in (CONF / "balancing").glob("*.yaml"))
+CASES = [(f"experiment={name}",) for name in SMALL_EXPERIMENTS]
+CASES += [("experiment=deeperlab_scenes", f"balancing={name}") for name in BALANCERS if name != "fixed"]
+
+ROUNDING = 1e-6
+"""The network computes in fp64 here and its losses in fp32: a mean over 6 images and the mean of 3 means over 2 differ
+in the last bit of a loss, 1.2e-7 of it, and the gradients with it."""
+
+
+@cache
+def in_one_process(*overrides):
+    return train_frozen(*overrides)
+
+
+def test_there_are_small_experiments():
+    assert "deeperlab_scenes" in SMALL_EXPERIMENTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [pytest.param(2, marks=pytest.mark.very_slow), 3])
+@pytest.mark.parametrize("choice", CASES, ids=lambda choice: "-".join(choice))
+def test_processes_train_as_one_does(gloo, choice, num_processes):
+    overrides = [*choice, "data.val.length=1"]
+    one = in_one_process(*overrides)
+    records = gloo.run(num_processes, train_frozen, *overrides)
+    assert len(one.logged) == len(one.gradients) == STEPS
+    for step in range(STEPS):
+        for name, expected in one.local_losses[step].items():
+            shares = [record.local_losses[step][name] for record in records]
+            assert sum(shares) / num_processes == pytest.approx(expected, rel=ROUNDING), (step, name)
+            assert len(set(shares)) == num_processes, "expected shares that differ, or the mean says nothing"
+        for record in records:
+            assert record.logged[step] == pytest.approx(one.logged[step], rel=ROUNDING)
+            assert_close(record.gradients[step], one.gradients[step], ROUNDING * largest(one.gradients[step]))
+    # Adam divides by the size of each gradient, which enlarges the rounding of those near zero.
+    learning_rate = compose(*choice)["optimizer"]["lr"]
+    for record in records:
+        assert_close(record.parameters, one.parameters, 1e-3 * learning_rate * STEPS)
+        assert all(torch.equal(record.parameters[name], value) for name, value in records[0].parameters.items())
+
+
+def assert_close(found, expected, tolerance):
+    """Every tensor by name, to an absolute tolerance."""
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def largest(tensors):
+    return max(tensor.abs().max().item() for tensor in tensors.values())
+
+
+def test_a_batch_that_cannot_be_divided_is_an_error_that_names_the_nearest():
+    data, _ = data_and_module("experiment=deeperlab_scenes")
+    data.trainer = type("Trainer", (), {"global_rank": 1, "world_size": 4})()
+    with pytest.raises(ValueError, match=f"batch_size {GLOBAL_BATCH} cannot be divided among 4 processes; use 4 or 8"):
+        data.train_dataloader()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", sorted(path.stem for path in (CONF / "decoder").glob("*.yaml")))
+@pytest.mark.parametrize("heads", sorted(path.stem for path in (CONF / "heads").glob("*.yaml")))
+def test_every_parameter_has_a_gradient(decoder, heads):
+    """Processes exchange gradients as they come, and would wait for one that never does."""
+    fusion = "fusion=semantic" if heads == "semantic" else "fusion=bottom_up"
+    data, module = data_and_module("experiment=deeperlab_scenes", f"decoder={decoder}", f"heads={heads}", fusion)
+    batch = next(iter(data.train_dataloader()))
+    network = module.network.train()
+    outputs, features = network(batch.images, batch.image_sizes)
+    torch.stack(list(network.losses(outputs, features, batch).values())).sum().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
