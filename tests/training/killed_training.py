@@ -12,17 +12,16 @@ from panoptic.checkpoints import read_checkpoint
 from panoptic.training.checkpointing import WholeFileIO
 from panoptic.training.module import PanopticModule
 
-SMALL = [
+PARTS = ["heads=semantic", "fusion=semantic", "heads.semantic.filters=16"]
+SHORT = [
     *TINY,
-    "heads=semantic",
-    "fusion=semantic",
-    "heads.semantic.filters=16",
     "data.train.length=10",  # 5 batches an epoch
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=1",
     "checkpoint_every=2",
     "pictures=1",
 ]
+SMALL = [*PARTS, *SHORT]
 
 
 class Killed(BaseException):
@@ -30,8 +29,9 @@ class Killed(BaseException):
 
 
 def train(folder, *overrides):
-    """The exit status of `panoptic train`."""
-    return main(["train", *SMALL, *overrides, f"run={folder}"])
+    """The exit status of `panoptic train`; an experiment keeps its own parts."""
+    base = SHORT if any(override.startswith("experiment=") for override in overrides) else SMALL
+    return main(["train", *base, *overrides, f"run={folder}"])
 
 
 def train_until(place, count, folder, *overrides):

@@ -73,6 +73,12 @@ def balancers_and_schedules():
     yield from (f"optimizer={path.stem}" for path in sorted((folder / "optimizer").glob("*.yaml")))
 
 
+def experiments():
+    short = "data=scenes scheduler.warmup_steps=2 trainer.check_val_every_n_epoch=1"
+    paths = sorted((config_folder() / "experiment").glob("*.yaml"))
+    return [pytest.param(f"experiment={path.stem} {short}", id=path.stem) for path in paths]
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -81,13 +87,11 @@ def balancers_and_schedules():
         "trainer.accumulate_grad_batches=2",
         "callbacks=moving_average",
         "trainer.val_check_interval=2",
-        "heads=deeperlab fusion=bottom_up",
+        *experiments(),
     ],
 )
 def test_every_part_goes_on_where_it_was(tmp_path, whole, override):
     overrides = override.split()
-    if "heads=deeperlab" in overrides:
-        overrides.append("heads.semantic.filters=16")
     train_until("forward", 9, tmp_path / "run", *overrides)
     assert train(tmp_path / "run", "resume=auto", *overrides) == 0
     assert differences(end_of(tmp_path / "run"), whole(*overrides)) == []

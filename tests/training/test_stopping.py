@@ -90,9 +90,8 @@ def slurm(tmp_path, monkeypatch):
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {called}\nexit ${{SCONTROL_STATUS:-0}}\n')
     scontrol.chmod(scontrol.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    for name, value in {
-        "JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "localhost",
-    }.items():  # fmt: skip
+    job = {"JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "1", "NODELIST": "localhost"}
+    for name, value in {**job, "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     return called
 
