@@ -52,4 +52,4 @@ if [[ "$master" == *:* ]]; then
 fi
 exec torchrun --nnodes "$nodes" --nproc-per-node "$processes" --node-rank "$rank" \
     --master-addr "$master" --master-port "$port" \
-    -m panoptic train trainer.num_nodes="$nodes" trainer.devices="$processes" trainer.strategy=ddp "$@"
+    -m panoptic train trainer=ddp trainer.num_nodes="$nodes" trainer.devices="$processes" "$@"

@@ -60,7 +60,7 @@ def validate(*overrides):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_processes", "num_images", "eval_batch_size"),
-    [(2, 7, 1), (3, 7, 2), (3, 2, 1), pytest.param(3, 1, 1, marks=pytest.mark.very_slow)],
+    [(2, 7, 1), (3, 8, 2), (3, 2, 1), pytest.param(3, 1, 1, marks=pytest.mark.very_slow)],
 )
 def test_validation_equals_that_of_one_process(gloo, num_processes, num_images, eval_batch_size):
     overrides = [f"data.val.length={num_images}", f"+data.eval_batch_size={eval_batch_size}"]
@@ -158,3 +158,12 @@ def test_sums_and_means_are_over_all_processes(gloo):
         assert value == [1.0 + rank, 10.0]
         assert means == {"a": 2.0, "b": 1.0}
         assert image_mean == pytest.approx((1 * 1 + 2 * 2) / 3)
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_process_without_an_image_has_one_empty_batch(num_workers):
+    data, _ = data_and_module(*TINY, "data.val.length=2", f"data.num_workers={num_workers}")
+    data.trainer = type("Trainer", (), {"global_rank": 2, "world_size": 3})()
+    (batch,) = data.val_dataloader()
+    assert batch.samples == batch.truths == batch.image_sizes == []
+    assert len(batch.images) == 0

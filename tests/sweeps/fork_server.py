@@ -16,7 +16,7 @@ import traceback
 
 import panoptic.train  # noqa: F401  this is what takes long
 from panoptic.__main__ import main
-from panoptic.assembly import build_data, build_module
+from panoptic.assembly import build_data, build_module, try_out
 from panoptic.configuration import load_config, resolved
 from panoptic.sweeps.trial_process import FOLDER_VARIABLE
 
@@ -98,13 +98,13 @@ def _run(request, files):
         os._exit(status)
 
 
-def _import_parts():
-    """Parts are imported when they are built."""
-    config = resolved(load_config("train", ["experiment=deeperlab_scenes", "backbone.name=test_resnet"]))
-    build_module(config, build_data(config))
+def _prepare():
+    """Import parts by building them, and load compiled functions by using them; no thread is started by that."""
+    config = resolved(load_config("train", ["experiment=deeperlab_scenes"]))
+    try_out(build_module(config, build_data(config)))
     gc.freeze()
 
 
 if __name__ == "__main__":
-    _import_parts()
+    _prepare()
     ForkServer(sys.argv[1]).serve()

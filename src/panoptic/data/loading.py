@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from panoptic.data.packing import pack, unpack
 from panoptic.data.samplers import SampleKey, sample_seed
 from panoptic.structures import Batch, Category, ImageStatistics, PanopticMap, Sample, SizeRule
 from panoptic.targets.segment_table import ground_truth
@@ -33,12 +34,20 @@ class SampleDataset(Protocol):
 
 @dataclass(eq=False)
 class PinnableBatch(Batch):
-    """A batch that the loader can put into page-locked memory, from where copies to a GPU run beside its work."""
+    """A batch that travels in one piece, and that the loader can put into page-locked memory for copies beside work."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For workers, which pickle what they send."""
+        return _from_pack, pack(tuple(getattr(self, field.name) for field in fields(self)))
 
     def pin_memory(self) -> PinnableBatch:
         """The same batch with images and targets pinned; PyTorch's loader calls it."""
         images, targets = map_tensors((self.images, self.targets), Tensor.pin_memory, {})
         return replace(self, images=images, targets=targets)
+
+
+def _from_pack(*packed: Any) -> PinnableBatch:
+    return PinnableBatch(*unpack(*packed))
 
 
 @dataclass(frozen=True, eq=False)

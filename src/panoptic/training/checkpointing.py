@@ -51,7 +51,7 @@ def save_between_batches(trainer: pl.Trainer, path: Path) -> None:
     counts: tuple[Any, Any] = (progress.total, progress.current)
     for count in counts:
         count.ready -= 1
-    trainer.save_checkpoint(path)
+    trainer.save_checkpoint(path, weights_only=False)
     for count in counts:
         count.ready += 1
 
