@@ -27,6 +27,7 @@ LAYERS = {
 }
 ENTRY_POINTS = {
     "train",
+    "training_run",
     "evaluate",
     "predict",
     "score",

@@ -77,12 +77,13 @@ class Run:
 
     def wait_for_end(self, seconds):
         """Until no process is left; returns what the starters ended with."""
-        end = time.monotonic() + seconds
+        begin = time.monotonic()
         while self.processes():
             for starter in self.starters:
                 starter.poll()
-            assert time.monotonic() < end, f"{self.processes().keys()} are left\n{self.output}"
+            assert time.monotonic() < begin + seconds, f"{self.processes().keys()} are left\n{self.output}"
             time.sleep(0.1)
+        print(f"the last process ended after {time.monotonic() - begin:.1f} s")
         return [starter.wait(1) for starter in self.starters]
 
     def end(self):

@@ -69,7 +69,7 @@ def test_two_processes_make_one_run_with_the_numbers_of_one(alone, launcher, tmp
     assert list(tmp_path.rglob("metrics*.csv")) == [run / "metrics.csv"]
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_two_nodes_make_one_run_with_the_numbers_of_one(alone, tmp_path):
     run, port = tmp_path / "run", free_port()
     logs = [tmp_path / "node 0.txt", tmp_path / "node 1.txt"]

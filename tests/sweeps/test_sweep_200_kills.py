@@ -89,6 +89,10 @@ def test_two_hundred_trainings_end_once_though_the_sweep_is_killed_ten_times(tmp
         rows, values = quality(run / "metrics.csv")
         assert rows == len(trial.history) == 2  # the epoch's validation and that of the best checkpoint
         assert float(values["val_pq"]) == trial.metrics["val_pq"]
+    logs = [path.read_text() for path in folder.glob("trials/*/log_*.txt")]
+    gone_on = sum("going on from step" in log for log in logs)
+    print(f"{gone_on} of {len(logs)} later attempts went on from a checkpoint")
+    assert gone_on > 0
     for number in hit[:5]:  # as without a kill
         again = tmp_path / f"again_{number}"
         environment = os.environ | {FOLDER_VARIABLE: str(again)}

@@ -33,7 +33,7 @@ def pack(content: Any) -> tuple[Tensor, bytes, list[tuple[int, int]]]:
         places.append((start, size))
     values = torch.empty(size, dtype=torch.uint8)
     for buffer, (start, stop) in zip(buffers, places, strict=True):
-        values[start:stop] = torch.from_numpy(np.frombuffer(buffer, np.uint8))
+        values[start:stop] = torch.from_numpy(np.frombuffer(buffer.raw(), np.uint8))
     return values, structure.getvalue(), places
 
 
