@@ -19,7 +19,7 @@ pytestmark = pytest.mark.very_slow
 
 HERE = Path(__file__).parent
 PROGRAM = [sys.executable, str(HERE / "forked" / "panoptic")]
-TRAIN = ["train", "experiment=deeperlab_scenes", *TINY, "data.train.length=24", "checkpoint_every=1"]
+TRAIN = ["train", "experiment=deeperlab_scenes", *TINY, "data.train.length=32", "checkpoint_every=1"]
 TRIALS, KILLS = 200, 10
 
 

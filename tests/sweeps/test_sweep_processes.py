@@ -75,6 +75,23 @@ def test_an_error_names_the_signal(tmp_path):
     assert process.error(status_of(process)).startswith("killed by SIGKILL; the end of ")
 
 
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        (
+            ["panoptic train: no such file a", "(PANOPTIC_TRACEBACK=1 shows the traceback)"],
+            "panoptic train: no such file a",
+        ),
+        (["CommError: refused", "\x1b[1;34mwandb\x1b[0m: Find logs at: run-a0vq8a6u", ""], "CommError: refused"),
+        (["CommError: refused", "wandb: Find logs at: run-a0vq8a6u"], "CommError: refused"),
+        (["wandb: ERROR no key"], "wandb: ERROR no key"),
+    ],
+)
+def test_an_error_ends_with_its_own_last_line(tmp_path, lines, last):
+    process = started(tmp_path, f"import sys; sys.exit({chr(10).join(lines)!r})")
+    assert process.error(status_of(process)).splitlines()[-1] == last
+
+
 def test_what_a_trial_leaves_running_is_ended_with_it(tmp_path):
     process = started(tmp_path, "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True)")
     status_of(process)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import random
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panoptic.sweeps.first_use import loaded_at_first_use
 from panoptic.sweeps.ledger import Trial
 
 if TYPE_CHECKING:
@@ -48,7 +45,7 @@ def next_parameters(config: Mapping[str, Any], trials: Sequence[Trial]) -> dict[
 def _search(method: str) -> Callable[[dict[str, Any], list[SweepRun]], SweepRun | None]:
     """The engine's search of a method; its `next_run` chooses alike, but loads what only bayes needs."""
     if method == "grid":
-        with _loaded_at_first_use("scipy.stats"):  # takes a second, and only other searches use it
+        with loaded_at_first_use("scipy.stats"):
             from sweeps.grid_search import grid_search_next_runs
 
         return lambda config, runs: grid_search_next_runs(runs, config)[0]
@@ -56,26 +53,6 @@ def _search(method: str) -> Callable[[dict[str, Any], list[SweepRun]], SweepRun 
     from sweeps.run import next_run
 
     return lambda config, runs: next_run(config, runs)
-
-
-class _AtFirstUse(ModuleType):
-    """Stands for a module until something of it is used."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)
-
-
-@contextmanager
-def _loaded_at_first_use(name: str) -> Iterator[None]:
-    """Let modules that are imported within the block import another one without loading it."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = _AtFirstUse(name)
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 def num_trials(config: Mapping[str, Any], max_trials: int | None) -> int | None:

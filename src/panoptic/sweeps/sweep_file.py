@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from panoptic.sweeps.command import MACROS, command_line, composition, macros_in
+from panoptic.sweeps.first_use import loaded_at_first_use
 
 Compose = Callable[[str, Sequence[str], str | None], Any]
 """Composes a configuration (command, overrides, folder of own yamls); a ValueError says which override is wrong."""
@@ -145,6 +146,9 @@ def _unusable_parameters(parameters: Any) -> Iterator[str]:
 
 
 def _schema_violations(config: dict[str, Any]) -> Iterator[str]:
+    with loaded_at_first_use("scipy.stats"):
+        import sweeps.params  # noqa: F401  which the check would load
+
     from sweeps.config import schema_violations_from_proposed_config
 
     parameters = config.get("parameters")

@@ -23,6 +23,8 @@ RUN_VARIABLE = "PANOPTIC_TRIAL_RUN"
 A program that goes on where the last attempt ended has one folder for all attempts."""
 
 _ERROR_LINES = 20
+_AFTER_ERRORS = re.compile(r"\(PANOPTIC_TRACEBACK=1|(\x1b\[[\d;]*m)*wandb(\x1b\[[\d;]*m)*:")
+"""The hint that follows an error of this package, and what W&B says at the end of each run, with the run's own id."""
 
 
 class TrialProcess:
@@ -87,9 +89,10 @@ class TrialProcess:
             kill_processes_of(self.folder)
 
     def error(self, status: int) -> str:
-        """The last lines of the log after the exit status."""
+        """The exit status and the last lines of the log, which are the error's."""
         how = f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        written = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in written if not _AFTER_ERRORS.match(line)] or written
         return "\n".join([f"{how}; the end of {self.log}:", *lines[-_ERROR_LINES:]])
 
 
