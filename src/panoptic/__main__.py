@@ -13,7 +13,7 @@ COMMANDS = {
     "evaluate": "score a trained run on held-out images: panoptic evaluate run=runs/my_run",
     "predict": "segment photographs with a trained run: panoptic predict run=runs/my_run images=photos/",
     "sweep": "run a W&B sweep file on this machine: panoptic sweep sweeps/lambda_grid.yaml",
-    "table": "print the table of a sweep, with spread and paired differences: panoptic table runs/lambda_grid",
+    "table": "print the table of a sweep, with spread and paired differences: panoptic table sweeps/lambda_grid.yaml",
     "score": "score two COCO panoptic files: panoptic score TRUTH.json PREDICTION.json",
 }
 
@@ -48,7 +48,7 @@ def _explained() -> tuple[type[Exception], ...]:
         ("hydra.errors", "HydraException"),
         ("omegaconf.errors", "OmegaConfBaseException"),
         ("lightning_fabric.utilities.exceptions", "MisconfigurationException"),
-        ("wandb.errors", "UsageError"),
+        ("wandb.errors", "Error"),
     )
     found = [getattr(sys.modules[module], name) for module, name in theirs if module in sys.modules]
     return (ValueError, OSError, *found)

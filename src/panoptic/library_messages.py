@@ -10,6 +10,7 @@ UNTRUE = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # the data module keeps the position
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning
     r"It is recommended to use `self.log\('val_\w+', ..., sync_dist=True\)`",  # computed over all processes already
+    r"The ``compute`` method of metric ImageMeans was called before the ``update``",  # a process without an image
     r"The '\w+_dataloader' does not have many workers",  # the number is the user's, and results do not depend on it
 )
 ADVERTISEMENT = "litlogger"

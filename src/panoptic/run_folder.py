@@ -30,7 +30,7 @@ def open_run_folder(chosen: str | Path | None, name: str, *, exists: bool = Fals
     """The folder of a run, held against other runs within the block. The first process makes it, the others are told.
 
     Args:
-        chosen: a path; None makes `runs/<name>-<time>`, or `runs/<name>-<job>` under SLURM.
+        chosen: a path; None makes `runs/<name>-<time>`, or `runs/<name>-<id>` in a job of SLURM or a trial of W&B.
         name: of the experiment.
         exists: the folder may be there already.
 
@@ -61,6 +61,8 @@ def _is_started_as_other_rank() -> bool:
 
 
 def _new_name(name: str) -> str:
+    if "WANDB_RUN_ID" in os.environ:  # a trial of a W&B agent, of which a job may run several
+        return f"runs/{name}-{os.environ['WANDB_RUN_ID']}"
     if "SLURM_JOB_ID" in os.environ:
         return f"runs/{name}-{os.environ['SLURM_JOB_ID']}"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 or "NODE_RANK" in os.environ:

@@ -10,6 +10,8 @@ from uuid import uuid4
 import pytest
 from command_runs import FROZEN, SCRIPTS, TINY, csv_rows, free_port, start
 
+from panoptic.checkpoints import read_checkpoint
+
 pytestmark = pytest.mark.very_slow
 
 MULTINODE = Path(__file__).parents[2] / "scripts" / "multinode.sh"
@@ -159,3 +161,16 @@ def test_a_process_that_waits_for_one_that_hangs_ends_after_the_time_that_is_set
     run = launch("launcher", *TINY, *FAILING, *limit, SLEEPING_RANK="1")
     assert run.starters[0].wait(START), run.output
     assert "Timed out waiting 20000ms" in run.output
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("launcher", 0), ("launcher", 1), ("nodes", 1)])
+def test_a_signal_to_one_process_ends_all_at_the_same_step_with_a_checkpoint(launch, kind, rank):
+    run = launch(kind, *ENDLESS)
+    run.wait_for_steps()
+    os.kill(run.trainer(rank), signal.SIGTERM)
+    statuses = run.wait_for_end(BOUND)
+    assert all(statuses), run.output
+    assert kind == "nodes" or statuses == [128 + signal.SIGTERM]
+    last = run.folder / "checkpoints" / "last.ckpt"
+    step = read_checkpoint(last)["global_step"]
+    assert run.output.count(f"stopped by SIGTERM at step {step}; resume=auto goes on from {last}") == 2, run.output

@@ -20,6 +20,15 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return total
 
 
+def max_over_processes(value: Tensor) -> Tensor:
+    """The largest of `value` over all processes; `value` itself in a single one."""
+    if not _are_several():
+        return value
+    largest = value.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
 def mean_over_processes(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The mean of every scalar over all processes, in one exchange; the scalars themselves, detached, in a single one.
 

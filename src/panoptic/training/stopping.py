@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from panoptic.training.checkpointing import is_between_steps, save_between_batches
+from panoptic.training.processes import max_over_processes
 
 PREEMPTION_SIGNAL = signal.SIGUSR1
 """What `sbatch --signal=USR1@120` sends before the time is over."""
@@ -117,9 +118,7 @@ class StopBetweenSteps(Checkpoint):
         if trainer.world_size == 1:
             return self.request.number
         number = torch.tensor(self.request.number, device=trainer.strategy.root_device)
-        return int(
-            trainer.strategy.reduce(number, reduce_op="max")
-        )  # device sync: once per step, with several processes
+        return int(max_over_processes(number))  # device sync: at every step of several processes, as Lightning's own
 
     def _stop(self, trainer: pl.Trainer, number: int) -> None:
         there = sorted(self.folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
