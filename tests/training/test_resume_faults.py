@@ -177,3 +177,12 @@ def test_the_wandb_run_goes_on_under_its_id(tmp_path, monkeypatch):
     assert len(runs) == 2
     assert len(ids) == 1
     assert {path.stem for run in runs for path in run.glob("*.wandb")} == {f"run-{ids.pop()}"}
+
+
+def test_wandb_that_cannot_be_reached_is_an_error_before_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    assert train(tmp_path / "run", "logger=wandb") == 1
+    assert "panoptic train: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

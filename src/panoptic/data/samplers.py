@@ -93,6 +93,8 @@ class TrainSampler(Sampler[SampleKey]):
 class EvalSampler(Sampler[SampleKey]):
     """Every image once, over all processes together: nothing is repeated to make their shares equal.
 
+    A share is one piece of the order, so that the first process has the first images, however many processes there are.
+
     Args:
         length: images in the data set.
         rank: of this process.
@@ -102,7 +104,9 @@ class EvalSampler(Sampler[SampleKey]):
     def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"expected 0 <= rank < world_size, got {rank} and {world_size}")
-        self.indices = range(rank, length, world_size)
+        share, remainder = divmod(length, world_size)
+        first = rank * share + min(rank, remainder)
+        self.indices = range(first, first + share + (rank < remainder))
 
     def __len__(self) -> int:
         return len(self.indices)
