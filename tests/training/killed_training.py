@@ -58,6 +58,7 @@ def nothing(*arguments, **keywords):
 
 def write_half(self, checkpoint, path, storage_options=None):
     whole = Path(path).with_suffix(".whole")
+    whole.parent.mkdir(exist_ok=True)
     torch.save(checkpoint, whole)
     content = whole.read_bytes()
     whole.unlink()
