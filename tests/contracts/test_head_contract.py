@@ -148,3 +148,26 @@ def test_the_encoder_travels_to_workers(network):
     encode = network.heads["tested"].encode
     there = pickle.loads(pickle.dumps(encode))
     torch.testing.assert_close(vars(there(scene(0))), vars(encode(scene(0))), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["deep_head=false"],
+        ["decoder=s2d"],
+        ["decoder=s2d", "decoder.aspp=false", "decoder.kernel_size=3", "deep_head=false"],
+        ["decoder=none", "decoder.aspp=false", "deep_head=false"],
+    ],
+    ids=" ".join,
+)
+def test_whatever_is_left_out_the_losses_train_every_parameter(options):
+    network = network_of(compose("heads=deeperlab", *options)).train()
+    batch = batch_of(network, [scene(index, size) for index, size in UNEQUAL])
+    outputs, features = network(batch.images, batch.image_sizes)
+    losses = network.losses(outputs, features, batch)
+    assert len(losses) == 5
+    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    untouched = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert not untouched
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())

@@ -195,18 +195,22 @@ def test_resizing_to_the_same_size_costs_nothing():
     assert resize_bilinear(tensor, (5, 7)) is tensor
 
 
-@pytest.mark.parametrize("choice", DECODERS)
-@pytest.mark.parametrize("output_stride", [8, 16])
-def test_decoders_have_the_size_of_their_level(choice, output_stride):
-    stride = output_stride if choice == "aspp" else 4
-    config = resolved(load_config("train", [f"decoder={choice}", "decoder.filters=10"]))
+@pytest.mark.parametrize("aspp", [True, False])
+@pytest.mark.parametrize(
+    ("choice", "output_stride"),
+    [(choice, stride) for choice in DECODERS for stride in (8, 16) if stride == 16 or not choice.startswith("s2d")],
+)
+def test_decoders_have_the_size_of_their_level(choice, output_stride, aspp):
+    stride = output_stride if choice.startswith("none") else 4
+    config = resolved(load_config("train", [f"decoder={choice}", "decoder.filters=10", f"decoder.aspp={aspp}"]))
     strides = {"c2": 4, "c3": 8, "c4": output_stride, "c5": output_stride}
     decoder = build(config["decoder"])(dict.fromkeys(strides, 3))
     assert decoder.size_rule == SizeRule(16, 1)
-    assert decoder.channels == {"decoder": 10}
+    channels = 3 if choice.startswith("none") and not aspp else 10
+    assert decoder.channels == {"decoder": channels}
     height, width = decoder.size_rule.pad(40, 60)
     levels = {level: torch.randn(2, 3, height // s + 1, width // s + 1) for level, s in strides.items()}
-    assert decoder(levels)["decoder"].shape == (2, 10, 48 // stride + 1, 64 // stride + 1)
+    assert decoder(levels)["decoder"].shape == (2, channels, 48 // stride + 1, 64 // stride + 1)
 
 
 def test_each_branch_of_aspp_looks_as_far_as_its_rate():

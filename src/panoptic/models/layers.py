@@ -1,4 +1,4 @@
-"""Layers that several parts share: convolution with norm and activation, separable convolution, resizing."""
+"""Layers that several parts share: convolution with norm and activation, separable convolution, resolution."""
 
 from __future__ import annotations
 
@@ -71,3 +71,29 @@ def resize_bilinear(tensor: Tensor, size: tuple[int, int]) -> Tensor:
     if tensor.shape[-2:] == size:
         return tensor
     return F.interpolate(tensor, size=size, mode="bilinear", align_corners=True)
+
+
+def space_to_depth(tensor: Tensor, block: int) -> Tensor:
+    """(B, D, h, w) to (B, D * block**2, ceil(h / block), ceil(w / block)): cells into channels (DeeperLab, Fig. 3).
+
+    Cell i of the result holds cells block * i to block * i + block - 1. Where `block` does not divide the size, zeros
+    are added at the bottom and right (not stated in the paper; chosen so that cell i stays on cell block * i: at
+    16k + 1 pixels, stride 4 has 4k + 1 rows and stride 16 has k + 1, which both begin on the same pixel).
+    """
+    height, width = tensor.shape[-2:]
+    return F.pixel_unshuffle(F.pad(tensor, (0, -width % block, 0, -height % block)), block)
+
+
+def depth_to_space(tensor: Tensor, block: int, size: tuple[int, int]) -> Tensor:
+    """The inverse of `space_to_depth`: (B, D * block**2, h, w) to (B, D, *size), without the cells it added.
+
+    Raises:
+        ValueError: (h, w) is not what `space_to_depth` makes of `size`.
+    """
+    expected = (-(-size[0] // block), -(-size[1] // block))
+    if tensor.shape[-2:] != expected:
+        raise ValueError(
+            f"expected {expected[0]}x{expected[1]} cells for {size[0]}x{size[1]} in blocks of {block}, "
+            f"got {tensor.shape[-2]}x{tensor.shape[-1]}"
+        )
+    return F.pixel_shuffle(tensor, block)[..., : size[0], : size[1]]

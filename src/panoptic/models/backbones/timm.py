@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from panoptic.models.backbones.kernels import fits_inside, inflate_kernel, widen_convolutions
+
 log = logging.getLogger(__name__)
 
 
@@ -22,16 +24,27 @@ class TimmBackbone(nn.Module):
     Args:
         name: a timm model with `features_only` support, such as "resnet50" or "xception71".
         output_stride: stride of "c5" in pixels: 8, 16 or 32.
+        kernel_size: k; every 3x3 convolution of the model becomes k x k, the stem too (DeeperLab, Table 3).
         pretrained: load timm's weights of that name.
-        checkpoint: a local file of backbone weights instead; excludes `pretrained`.
+        checkpoint: a local file of backbone weights instead, such as one trained with this `kernel_size`; excludes
+            `pretrained`.
+        pretrained_inflate: weights of smaller kernels, of either source, go into the middle of zeros.
 
     Raises:
-        ValueError: an unknown name, an output stride the model cannot have, or both sources of weights.
+        ValueError: an unknown name, an output stride or kernel size the model cannot have, both sources of weights, or
+            weights of smaller kernels without `pretrained_inflate`.
         FileNotFoundError: `checkpoint` does not exist.
     """
 
     def __init__(
-        self, name: str, *, output_stride: int = 16, pretrained: bool = False, checkpoint: str | None = None
+        self,
+        name: str,
+        *,
+        output_stride: int = 16,
+        kernel_size: int = 3,
+        pretrained: bool = False,
+        checkpoint: str | None = None,
+        pretrained_inflate: bool = False,
     ) -> None:
         super().__init__()
         if pretrained and checkpoint is not None:
@@ -39,19 +52,30 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name):
             near = timm.list_models(f"*{name[:6]}*")[:5]
             raise ValueError(f"timm has no model {name!r}; names that look like it: {near}")
+        if kernel_size < 3 or kernel_size % 2 == 0:
+            raise ValueError(f"expected an odd kernel_size of at least 3, got {kernel_size}")
+        if pretrained and kernel_size != 3 and not pretrained_inflate:
+            raise ValueError(
+                f"timm's weights of {name} are for 3x3 kernels, not for kernel_size {kernel_size}; give a checkpoint "
+                f"of that size, or pretrained_inflate=true to put them in the middle of zeros"
+            )
         self.body: Any = _create(name, output_stride, pretrained)
         reductions = self.body.feature_info.reduction()
         if reductions[-1] != output_stride:
             raise ValueError(f"{name} ends at stride {reductions[-1]}, expected output_stride {output_stride}")
+        if kernel_size != 3:
+            widen_convolutions(self.body, kernel_size, inflate=pretrained)
         first = 6 - len(reductions)
         self.levels = [f"c{first + number}" for number in range(len(reductions))]
         self.channels = dict(zip(self.levels, self.body.feature_info.channels(), strict=True))
         self.strides = dict(zip(self.levels, reductions, strict=True))
         self.weights_report = f"backbone {name}: random weights"
         if pretrained:
-            self.weights_report = f"backbone {name}: timm's weights {self.body.pretrained_cfg.get('tag', '')}"
+            inflated = "" if kernel_size == 3 else f", inflated to {kernel_size}x{kernel_size}"
+            tag = self.body.pretrained_cfg.get("tag", "")
+            self.weights_report = f"backbone {name}: timm's weights {tag}{inflated}"
         if checkpoint is not None:
-            self.weights_report = load_weights(self.body, Path(checkpoint).expanduser())
+            self.weights_report = load_weights(self.body, Path(checkpoint).expanduser(), inflate=pretrained_inflate)
         log.info(self.weights_report)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -71,15 +95,16 @@ def _create(name: str, output_stride: int, pretrained: bool) -> Any:
         return body
 
 
-def load_weights(body: nn.Module, path: Path) -> str:
+def load_weights(body: nn.Module, path: Path, *, inflate: bool = False) -> str:
     """Load a file of weights into a backbone and say what loaded.
 
     Args:
         body: the network that receives them.
         path: a state dict, or a checkpoint with one under "state_dict" or "model"; torch or safetensors format.
+        inflate: put smaller kernels into the middle of zeros.
 
     Returns:
-        One line: how many tensors loaded, and which were missing or left over.
+        One line: how many tensors loaded, how many of them inflated, and which were missing or left over.
 
     Raises:
         FileNotFoundError: no such file.
@@ -97,18 +122,23 @@ def load_weights(body: nn.Module, path: Path) -> str:
             f"backbone checkpoint {path}: none of its {len(state)} tensors (such as {next(iter(state), None)!r}) "
             f"has a name of the backbone (such as {next(iter(own))!r})"
         )
+    smaller = [key for key, value in fitting.items() if fits_inside(value, own[key].shape)]
+    if inflate:
+        fitting |= {key: inflate_kernel(fitting[key], own[key].shape[-1]) for key in smaller}
     misfits = [key for key, value in fitting.items() if value.shape != own[key].shape]
     if misfits:
         key = misfits[0]
+        hint = "; pretrained_inflate=true puts smaller kernels in the middle of zeros" if key in smaller else ""
         raise ValueError(
             f"backbone checkpoint {path}: {len(misfits)} tensors differ in shape, such as {key} "
-            f"{tuple(fitting[key].shape)} into {tuple(own[key].shape)}"
+            f"{tuple(fitting[key].shape)} into {tuple(own[key].shape)}{hint}"
         )
     body.load_state_dict(fitting, strict=False)
     missing = sorted(set(own) - set(fitting))
     unused = sorted(set(state) - set(sources.values()))
+    inflated = f" ({len(smaller)} kernels inflated)" if smaller else ""
     return (
-        f"backbone weights from {path}: {len(fitting)} tensors loaded, "
+        f"backbone weights from {path}: {len(fitting)} tensors loaded{inflated}, "
         f"{len(missing)} kept random {missing[:3]}, {len(unused)} of the file unused {unused[:3]}"
     )
 

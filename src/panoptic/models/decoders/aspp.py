@@ -37,11 +37,20 @@ class ASPP(nn.Module):
         return torch.cat([self.pointwise(features), *(branch(features) for branch in self.atrous), pooled], dim=1)
 
 
+def pyramid(in_channels: int, *, aspp: bool, filters: int, rates: Sequence[int], norm: Norm) -> tuple[nn.Module, int]:
+    """What a decoder puts on "c5", and its D: `ASPP`, or nothing without `aspp` (DeeperLab, Tables 3 and 7)."""
+    if not aspp:
+        return nn.Identity(), in_channels
+    module = ASPP(in_channels, filters=filters, rates=rates, norm=norm)
+    return module, module.out_channels
+
+
 class ASPPDecoder(Decoder):
     """No decoder: heads sit on the projected ASPP output at the stride of "c5" (DeeperLab, Table 4, first row).
 
     Args:
         channels: {level: D} of the backbone.
+        aspp: False gives heads "c5" as it is (Table 3); `filters` and `rates` then mean nothing.
         filters: of each branch and of the output.
         rates: atrous rates of the branches.
         norm: makes the normalisation layers.
@@ -53,17 +62,18 @@ class ASPPDecoder(Decoder):
         self,
         channels: Mapping[str, int],
         *,
+        aspp: bool = True,
         filters: int = 256,
         rates: Sequence[int] = (6, 12, 18),
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        self.aspp = ASPP(channels["c5"], filters=filters, rates=rates, norm=norm)
-        self.project = ConvNormAct(self.aspp.out_channels, filters, norm=norm)
-        self.channels = {"decoder": filters}
+        self.aspp, width = pyramid(channels["c5"], aspp=aspp, filters=filters, rates=rates, norm=norm)
+        self.project = ConvNormAct(width, filters, norm=norm) if aspp else nn.Identity()
+        self.channels = {"decoder": filters if aspp else width}
 
     def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From "c5" (B, D, h, w) to "decoder" (B, filters, h, w)."""
+        """From "c5" (B, D, h, w) to "decoder" (B, filters, h, w), or "c5" itself without ASPP."""
         return {"decoder": self.project(self.aspp(levels["c5"]))}
 
 
@@ -72,6 +82,7 @@ class BilinearDecoder(Decoder):
 
     Args:
         channels: {level: D} of the backbone.
+        aspp: False reduces "c5" itself.
         filters: of each ASPP branch and of the output.
         rates: atrous rates of the branches.
         low_level_filters: D that "c2" is reduced to (not stated in the paper; 48 in DeepLabv3+, 32 here as for `s2d`).
@@ -85,6 +96,7 @@ class BilinearDecoder(Decoder):
         self,
         channels: Mapping[str, int],
         *,
+        aspp: bool = True,
         filters: int = 256,
         rates: Sequence[int] = (6, 12, 18),
         low_level_filters: int = 32,
@@ -92,8 +104,8 @@ class BilinearDecoder(Decoder):
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        self.aspp = ASPP(channels["c5"], filters=filters, rates=rates, norm=norm)
-        self.project = ConvNormAct(self.aspp.out_channels, filters, norm=norm)
+        self.aspp, width = pyramid(channels["c5"], aspp=aspp, filters=filters, rates=rates, norm=norm)
+        self.project = ConvNormAct(width, filters, norm=norm)
         self.reduce = ConvNormAct(channels["c2"], low_level_filters, norm=norm)
         self.refine = nn.Sequential(
             SeparableConv(filters + low_level_filters, filters, kernel_size, norm=norm),

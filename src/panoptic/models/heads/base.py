@@ -87,7 +87,9 @@ class DenseOutput:
         return full.view(batch, channels // 2, 2, height, width)
 
 
-def prediction_layers(in_channels: int, filters: int, out_channels: int, *, kernel_size: int, norm: Norm) -> nn.Module:
+def prediction_layers(
+    in_channels: int, filters: int, out_channels: int, *, kernel_size: int, deep_head: bool, norm: Norm
+) -> nn.Module:
     """A k x k separable convolution, then 1x1 to the output (DeeperLab, Sec. 3.3).
 
     Args:
@@ -95,8 +97,11 @@ def prediction_layers(in_channels: int, filters: int, out_channels: int, *, kern
         filters: of the first layer: 256 for semantic, 64 for the instance heads.
         out_channels: K of the output.
         kernel_size: k of the first layer, 7 in the paper.
+        deep_head: False leaves only the 1x1 (DH of Table 4).
         norm: makes the normalisation layer.
     """
+    if not deep_head:
+        return nn.Conv2d(in_channels, out_channels, 1)
     return nn.Sequential(
         SeparableConv(in_channels, filters, kernel_size, norm=norm), nn.Conv2d(filters, out_channels, 1)
     )

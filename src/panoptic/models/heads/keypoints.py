@@ -37,7 +37,8 @@ class KeypointHead(Head):
         graph: keypoint kinds and edges.
         radius: R of the disks, in pixels of the network's input; 25 in the paper, smaller for small images.
         filters: of the first layer, 64 in the paper.
-        kernel_size: of the first layer, 7 in the paper.
+        kernel_size: of the first layer, 7 in the paper, 3 without large kernels (LK of Table 4).
+        deep_head: False leaves only the last layer, a 1x1 convolution (DH of Table 4).
         norm: makes the normalisation layer.
     """
 
@@ -52,6 +53,7 @@ class KeypointHead(Head):
         radius: float = 25.0,
         filters: int = 64,
         kernel_size: int = 7,
+        deep_head: bool = True,
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class KeypointHead(Head):
         self.graph = graph
         self.radius = radius
         self.layers = prediction_layers(
-            channels["decoder"], filters, self.num_channels, kernel_size=kernel_size, norm=norm
+            channels["decoder"], filters, self.num_channels, kernel_size=kernel_size, deep_head=deep_head, norm=norm
         )
 
     @property
@@ -145,11 +147,19 @@ class OffsetHead(KeypointHead):
         radius: float = 25.0,
         filters: int = 64,
         kernel_size: int = 7,
+        deep_head: bool = True,
         unit: float = 1.0,
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__(
-            channels, categories, graph=graph, radius=radius, filters=filters, kernel_size=kernel_size, norm=norm
+            channels,
+            categories,
+            graph=graph,
+            radius=radius,
+            filters=filters,
+            kernel_size=kernel_size,
+            deep_head=deep_head,
+            norm=norm,
         )
         if not unit > 0:
             raise ValueError(f"expected a positive unit in pixels, got {unit}")

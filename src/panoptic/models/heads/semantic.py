@@ -23,7 +23,8 @@ class SemanticHead(Head):
         channels: {level: D}; reads "decoder".
         categories: of the data set, C of them.
         filters: of the first layer, 256 in the paper.
-        kernel_size: of the first layer, 7 in the paper.
+        kernel_size: of the first layer, 7 in the paper, 3 without large kernels (LK of Table 4).
+        deep_head: False leaves only the last layer, a 1x1 convolution (DH of Table 4).
         hard_pixel_fraction: share of pixels that carry loss, 0.15 in the paper.
         small_instance_weight: weight of pixels of small instances, 3 in the paper.
         small_instance_area: instances below it are small, in pixels of the network's input; 64 * 64 in the paper.
@@ -39,6 +40,7 @@ class SemanticHead(Head):
         *,
         filters: int = 256,
         kernel_size: int = 7,
+        deep_head: bool = True,
         hard_pixel_fraction: float = 0.15,
         small_instance_weight: float = 3.0,
         small_instance_area: int = 4096,
@@ -46,7 +48,7 @@ class SemanticHead(Head):
     ) -> None:
         super().__init__()
         self.layers = prediction_layers(
-            channels["decoder"], filters, len(categories), kernel_size=kernel_size, norm=norm
+            channels["decoder"], filters, len(categories), kernel_size=kernel_size, deep_head=deep_head, norm=norm
         )
         self.categories = tuple(categories)
         self.hard_pixel_fraction = hard_pixel_fraction
