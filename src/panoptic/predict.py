@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import cv2
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from panoptic.configuration import parse_overrides, resolved
 from panoptic.data.panoptic_writer import PanopticWriter
+from panoptic.data.transforms import EvalTransform
 from panoptic.drawing import overlay
-from panoptic.inference.predictor import Predictor, as_image
+from panoptic.inference.predictor import Predictor
+from panoptic.inference.stream import StageTimes, predict_stream
 from panoptic.run_folder import whole_folder
+from panoptic.structures import PanopticMap
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_IDS = ("number", "name")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,23 +30,45 @@ def main(argv: Sequence[str]) -> int:
     if composed is None:
         return 0
     config = resolved(composed)
+    if config["image_ids"] not in IMAGE_IDS:
+        raise ValueError(f"expected image_ids=number or name, got {config['image_ids']!r}")
+    if config["longest_side"] is not None and type(config["longest_side"]) is not int:
+        raise ValueError(f"expected a whole number for longest_side, got {config['longest_side']!r}")
     images = find_images(config["images"])
     predictor = Predictor.from_run(config["run"], config["checkpoint"])
-    with (
-        whole_folder(Path(str(config["out"]))) as folder,
-        PanopticWriter(folder / "panoptic.json", predictor.categories) as writer,
-    ):
-        (folder / "overlays").mkdir()
-        for number, path in enumerate(track(images, description="predict")):
-            image = as_image(path)
-            panoptic_map = predictor(image)
-            writer.add(panoptic_map, image_id=number, image_name=path.name)
-            picture = overlay(image, panoptic_map, predictor.categories)
-            target = folder / "overlays" / f"{path.stem}.png"
-            if not cv2.imwrite(str(target), picture[..., ::-1]):
-                raise OSError(f"could not write {target}")
+    if config["longest_side"] is not None:
+        predictor.resize = EvalTransform(config["longest_side"])
+    with whole_folder(Path(str(config["out"]))) as folder:
+        times = _predict(predictor, images, folder, config)
     print(f"{len(images)} images: maps in {folder / 'panoptic.json'}, pictures in {folder / 'overlays'}")
+    print(times.summary())
     return 0
+
+
+def _predict(predictor: Predictor, images: Sequence[Path], folder: Path, config: Mapping[str, Any]) -> StageTimes:
+    """Write maps and overlays of all images into the folder, with a progress bar."""
+    (folder / "overlays").mkdir()
+
+    def draw(path: Path, photograph: Tensor, panoptic_map: PanopticMap) -> None:
+        target = folder / "overlays" / f"{path.stem}.png"
+        if not cv2.imwrite(str(target), overlay(photograph, panoptic_map, predictor.categories)[..., ::-1]):
+            raise OSError(f"could not write {target}")
+
+    def write(number: int, path: Path, panoptic_map: PanopticMap) -> None:
+        image_id = number if config["image_ids"] == "number" else path.stem
+        writer.add(panoptic_map, image_id=image_id, image_name=path.name)
+
+    stream = predict_stream(predictor, images, draw=draw, write=write, fusion_threads=config["fusion_threads"])
+    columns = (TextColumn("predict"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        PanopticWriter(folder / "panoptic.json", predictor.categories) as writer,
+        Progress(*columns) as progress,
+        closing(stream),  # its threads end before the folder may go
+    ):
+        task = progress.add_task("", total=len(images))
+        for times in stream:
+            progress.update(task, completed=times.images)
+    return times
 
 
 def find_images(chosen: str | Sequence[str]) -> list[Path]:

@@ -41,6 +41,20 @@ def read_rgb_png(path: Path) -> NDArray[np.uint8]:
     return _decode(path, data, cv2.IMREAD_UNCHANGED)
 
 
+def read_grey16_png(path: Path) -> NDArray[np.uint16]:
+    """Read a PNG of one 16-bit channel without any conversion: (H, W) uint16.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, damaged, or not a PNG of one 16-bit channel.
+    """
+    data = path.read_bytes()
+    # PNG specification, IHDR: bit depth at byte 24, colour type at byte 25, 0 is grey
+    if not data.startswith(_PNG_START) or data[24:26] != b"\x10\x00":
+        raise ValueError(f"expected a PNG with one 16-bit channel (grey), got another kind of file: {path}")
+    return _decode(path, data, cv2.IMREAD_UNCHANGED)  # type: ignore[return-value]
+
+
 def _decode(path: Path, data: bytes, flags: int) -> NDArray[np.uint8]:
     """Decode the bytes of a file with OpenCV, which on its own fills what a truncated JPEG lacks with grey."""
     complete = True

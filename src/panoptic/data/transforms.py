@@ -33,7 +33,7 @@ def mean_colour(statistics: ImageStatistics) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random scale, crop, horizontal flip and colour, in this order.
+    """Longest side to a given length, random scale, crop, horizontal flip and colour, in this order.
 
     Args:
         size: (H, W) of the crop in pixels; what lies outside the image is void, in the mean colour.
@@ -42,6 +42,7 @@ class TrainTransform:
         colour: factors of brightness, contrast and saturation are uniform in 1 - colour .. 1 + colour, and the hue
             turns by at most a quarter of `colour` of the circle; 0 leaves colours alone.
         image_statistics: whose mean is the colour of padding.
+        longest_side: to which the image is resized first, in pixels; None keeps its size (DeeperLab, Sec. 4: 1441).
     """
 
     size: tuple[int, int]
@@ -49,6 +50,7 @@ class TrainTransform:
     flip: float = 0.5
     colour: float = 0.3
     image_statistics: ImageStatistics = field(default_factory=ImageStatistics)
+    longest_side: int | None = None
     _compose: A.Compose = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +62,8 @@ class TrainTransform:
         if not 0 <= self.flip <= 1 or not 0 <= self.colour <= 1:
             raise ValueError(f"expected flip and colour in 0..1, got {self.flip} and {self.colour}")
         limit = (self.scale[0] - 1, self.scale[1] - 1)
-        steps: list[A.BasicTransform] = [
+        steps: list[A.BasicTransform] = [] if self.longest_side is None else [_longest_side(self.longest_side)]
+        steps += [
             A.RandomScale(limit, mask_interpolation=_NEAREST, area_for_downscale="image", p=1),
             A.RandomCrop(height, width, pad_if_needed=True, pad_position="top_left", fill_mask=VOID),
             A.HorizontalFlip(p=self.flip),
@@ -92,16 +95,21 @@ class EvalTransform:
     _compose: A.Compose = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.longest_side is not None and self.longest_side < 1:
-            raise ValueError(f"expected a longest side of at least 1 pixel, got {self.longest_side}")
-        resize = A.LongestMaxSize(self.longest_side or 1, mask_interpolation=_NEAREST, area_for_downscale="image")
-        object.__setattr__(self, "_compose", A.Compose([resize], additional_targets={"inside": "mask"}))
+        steps = [] if self.longest_side is None else [_longest_side(self.longest_side)]
+        object.__setattr__(self, "_compose", A.Compose(steps, additional_targets={"inside": "mask"}))
 
     def __call__(self, sample: Sample, seed: int = 0) -> Sample:
         """The resized sample; `seed` is there because every transform takes one."""
         if self.longest_side is None or max(sample.size) == self.longest_side:
             return sample
         return _apply(self._compose, sample, seed, (0, 0, 0))
+
+
+def _longest_side(length: int) -> A.LongestMaxSize:
+    """The step that brings the longest side to `length` pixels."""
+    if length < 1:
+        raise ValueError(f"expected a longest side of at least 1 pixel, got {length}")
+    return A.LongestMaxSize(length, mask_interpolation=_NEAREST, area_for_downscale="image")
 
 
 def _apply(compose: A.Compose, sample: Sample, seed: int, padding: tuple[int, int, int]) -> Sample:

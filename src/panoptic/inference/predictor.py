@@ -7,8 +7,10 @@ names = [predictor.categories[segment.category_id].name for segment in panoptic_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +26,23 @@ from panoptic.models.network import PanopticNetwork, image_outputs
 from panoptic.structures import Category, FusionResult, ImageStatistics, PanopticMap, Sample
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkInput:
+    """An image as the network takes it.
+
+    Args:
+        photograph: (3, H, W) uint8, RGB, as it was read.
+        batch: (1, 3, H', W') uint8, resized and padded at the bottom and right.
+        size: (h, w) in pixels after resizing, before padding.
+    """
+
+    photograph: Tensor
+    batch: Tensor
+    size: tuple[int, int]
+
+
 class Predictor:
-    """A network and its fusion, for one image after another.
+    """A network and its fusion, for one image after another; `prepare`, `forward` and `fuse` are its three steps.
 
     Args:
         network: trained, with weights loaded.
@@ -72,7 +89,6 @@ class Predictor:
         fusion, resize = build(config["fusion"]), build(config["data"]["eval_transform"])
         return cls(network, fusion, categories, resize=resize, device=chosen)
 
-    @torch.inference_mode()
     def __call__(self, image: str | Path | np.ndarray | Tensor) -> PanopticMap:
         """Segment one image.
 
@@ -82,15 +98,31 @@ class Predictor:
         Returns:
             The prediction at the size of the image, on the CPU.
         """
+        prepared = self.prepare(image)
+        return self.fuse(self.forward(prepared), prepared)
+
+    def prepare(self, image: str | Path | np.ndarray | Tensor) -> NetworkInput:
+        """Read, resize and pad one image, on the CPU."""
         pixels = as_image(image)
         size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         sample = self.resize(Sample(pixels, 0, str(image)[:200], None, None, size), 0)
         padded = self.network.size_rule.pad(*sample.size)
         bottom_right = (0, padded[1] - sample.size[1], 0, padded[0] - sample.size[0])
-        batch = F.pad(sample.image, bottom_right)[None].to(self.device)
-        outputs, _ = self.network(batch, [sample.size])
-        fused = self.fusion(image_outputs(outputs, 0, sample.size), self.categories)
-        return resize_nearest(fused, size).panoptic_map.to("cpu")
+        return NetworkInput(pixels, F.pad(sample.image, bottom_right)[None], sample.size)
+
+    @torch.inference_mode()
+    def forward(self, prepared: NetworkInput) -> Mapping[str, Any]:
+        """Run the network: {head: its output at the stride of the features}; the device may still be at work."""
+        outputs: Mapping[str, Any] = self.network(prepared.batch.to(self.device), [prepared.size])[0]
+        return outputs
+
+    @torch.inference_mode()
+    def fuse(self, outputs: Mapping[str, Any], prepared: NetworkInput) -> PanopticMap:
+        """The prediction at the size of the image, on the CPU."""
+        upsampled = image_outputs(outputs, 0, prepared.size)  # 16 times the memory, so not before it is needed
+        fused = self.fusion(upsampled, self.categories)
+        height, width = prepared.photograph.shape[-2:]
+        return resize_nearest(fused, (int(height), int(width))).panoptic_map.to("cpu")
 
 
 def as_image(image: str | Path | np.ndarray | Tensor) -> Tensor:

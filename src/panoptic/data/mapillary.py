@@ -1,0 +1,230 @@
+"""Mapillary Vistas v1.2 in its official layout: `<split>/{images,labels,instances,panoptic}` and `config.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from panoptic.data.images import read_grey16_png, read_image
+from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
+from panoptic.structures import (
+    IGNORE_INDEX,
+    VOID,
+    Category,
+    ImageStatistics,
+    PanopticMap,
+    Sample,
+    Segment,
+    check_categories,
+)
+
+_NUMBERS = 256
+"""Instance numbers per label: a value of `instances/*.png` is label * 256 + number."""
+
+
+class MapillaryVistas:
+    """A split by index, in the order of its files' names. That no file is missing is checked on opening.
+
+    The ground truth is `panoptic/panoptic_2018.json` with its PNGs where that is there, else `instances/*.png`.
+
+    Args:
+        root: the folder with `config.json`; "~" is the home folder.
+        split: "training" or "validation".
+        image_statistics: mean and standard deviation of the images.
+
+    Raises:
+        FileNotFoundError: the configuration, a folder, an image or a PNG is missing.
+        ValueError: the split has no images, or the files do not belong together.
+    """
+
+    def __init__(self, root: Path | str, split: str, image_statistics: ImageStatistics | None = None) -> None:
+        root = Path(root).expanduser()
+        labels = _read_labels(root / "config.json")
+        self.categories = _categories(root / "config.json", labels)
+        self.image_statistics = image_statistics or ImageStatistics()
+        self._images = _images(root / split / "images")
+        self._keys = list(self._images)
+        self._truth = _open_truth(root / split, self.categories, len(labels))
+        self._truth.check(self._keys)
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Mapillary's keys, the names of the files without suffix, in the order of the indices."""
+        return list(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        key = self._keys[index]
+        path = self._images[key]
+        image = torch.from_numpy(read_image(path)).permute(2, 0, 1)  # (3, H, W)
+        size = (image.shape[1], image.shape[2])
+        panoptic_map = self._truth.read(key)
+        if panoptic_map.size != size:
+            raise ValueError(f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)")
+        return Sample(image, key, path.name, panoptic_map, None, size)
+
+
+class _Truth(Protocol):
+    """Where panoptic maps come from."""
+
+    def check(self, keys: Sequence[str]) -> None:
+        """Raise unless there is ground truth for exactly these keys."""
+
+    def read(self, key: str) -> PanopticMap:
+        """The map of one image."""
+
+
+class _PanopticTruth:
+    """`panoptic/panoptic_2018.json`, in COCO's panoptic format; its category ids are labels + 1.
+
+    Args:
+        path: the JSON; its PNGs are beside it.
+        categories: of `config.json`, which the JSON's own must agree with.
+    """
+
+    def __init__(self, path: Path, categories: Sequence[Category]) -> None:
+        file = read_panoptic_json(path, path.parent)
+        ours, theirs = ({_identity(category) for category in side} for side in (categories, file.categories))
+        if theirs != ours:
+            raise ValueError(
+                f"expected categories (id, name, thing) of {path} as in config.json, got {sorted(theirs - ours)} "
+                f"instead of {sorted(ours - theirs)}; use files of one version"
+            )
+        self._file = replace(file, categories=list(categories))  # numbered alike, by the same ids
+        self._by_key = {Path(entry.png_name).stem: entry for entry in self._file.annotations.values()}
+
+    def check(self, keys: Sequence[str]) -> None:
+        check_files(self._file)
+        _check_equal(keys, list(self._by_key), f"entries of {self._file.path}")
+
+    def read(self, key: str) -> PanopticMap:
+        return read_panoptic_map(self._file, self._by_key[key])
+
+
+class _InstancesTruth:
+    """`instances/*.png`: things by label and number, each label of stuff one segment; ids are value + 256.
+
+    Args:
+        folder: of the PNGs.
+        categories: of `config.json`.
+        num_labels: those that are no category are void.
+    """
+
+    def __init__(self, folder: Path, categories: Sequence[Category], num_labels: int) -> None:
+        self._folder = folder
+        self._num_labels = num_labels
+        # label + 1, as in the panoptic files, so that number 0 of label 0 is not void
+        values = np.arange(_NUMBERS * num_labels)
+        self._category_ids = np.full(num_labels, IGNORE_INDEX)
+        for category in categories:
+            self._category_ids[_label(category)] = category.id
+        is_thing = np.isin(np.arange(num_labels), [_label(category) for category in categories if category.is_thing])
+        numbers = np.where(np.repeat(is_thing, _NUMBERS), values % _NUMBERS, 0)
+        ids = (values // _NUMBERS + 1) * _NUMBERS + numbers
+        self._segment_ids = np.where(np.repeat(self._category_ids, _NUMBERS) == IGNORE_INDEX, VOID, ids)
+
+    def check(self, keys: Sequence[str]) -> None:
+        _check_equal(keys, [path.stem for path in self._folder.glob("*.png")], f"PNGs in {self._folder}")
+
+    def read(self, key: str) -> PanopticMap:
+        path = self._folder / f"{key}.png"
+        values = read_grey16_png(path)
+        if values.max() >= len(self._segment_ids):
+            label = int(values.max()) // _NUMBERS
+            raise ValueError(f"expected labels 0..{self._num_labels - 1} of config.json in {path}, got {label}")
+        segment_ids = self._segment_ids[values]
+        areas = np.bincount(segment_ids.reshape(-1), minlength=VOID + 1)
+        areas[VOID] = 0
+        segments = [
+            Segment(int(i), int(self._category_ids[i // _NUMBERS - 1]), area=int(areas[i])) for i in areas.nonzero()[0]
+        ]
+        return PanopticMap(torch.from_numpy(segment_ids), segments)
+
+
+def _open_truth(folder: Path, categories: Sequence[Category], num_labels: int) -> _Truth:
+    """The panoptic files of a split, or its instances."""
+    panoptic_json, instances = folder / "panoptic" / "panoptic_2018.json", folder / "instances"
+    if panoptic_json.is_file():
+        return _PanopticTruth(panoptic_json, categories)
+    if instances.is_dir():
+        return _InstancesTruth(instances, categories, num_labels)
+    raise FileNotFoundError(
+        f"expected ground truth, {panoptic_json} or {instances}, found neither; "
+        f"images without it are for panoptic predict images={folder / 'images'}"
+    )
+
+
+def _read_labels(path: Path) -> list[Mapping[str, Any]]:
+    """The list `labels` of `config.json`; the place in it is the value in `labels/*.png`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; expected the folder of Mapillary Vistas v1.2, which has it")
+    try:
+        labels = json.loads(path.read_bytes())["labels"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"expected JSON with a list `labels` in {path}, got: {error!r}") from error
+    if not isinstance(labels, list):
+        raise ValueError(f"expected JSON with a list `labels` in {path}, got {type(labels).__name__}")
+    return labels
+
+
+def _categories(path: Path, labels: Sequence[Mapping[str, Any]]) -> list[Category]:
+    """The labels that are evaluated; the others, in v1.2 `void--unlabeled` alone, are void."""
+    evaluated: list[Category] = []
+    try:
+        for label, entry in enumerate(labels):
+            if entry["evaluate"]:
+                red, green, blue = entry["color"]
+                evaluated.append(
+                    Category(
+                        id=len(evaluated),
+                        name=entry["readable"],
+                        is_thing=bool(entry["instances"]),
+                        group=entry["name"].rpartition("--")[0] or None,
+                        colour=(red, green, blue),
+                        dataset_category_id=label + 1,  # as in panoptic_2018.json
+                    )
+                )
+        check_categories(evaluated)
+    except KeyError as error:
+        raise ValueError(f"a label of {path} lacks the key {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"the labels of {path} are not as in Mapillary Vistas: {error}") from error
+    return evaluated
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """{key: photograph}, in the order of the keys."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; expected the photographs of a split of Mapillary Vistas")
+    images = {path.stem: path for path in sorted(folder.glob("*.jpg"))}
+    if not images:
+        raise ValueError(f"no .jpg in {folder}; expected the photographs of a split of Mapillary Vistas")
+    return images
+
+
+def _check_equal(keys: Sequence[str], found: Sequence[str], what: str) -> None:
+    """Raise unless ground truth was found for the images and for nothing else."""
+    missing, stray = sorted(set(keys) - set(found)), sorted(set(found) - set(keys))
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} of {len(keys)} images have no {what}, the first is {missing[0]}")
+    if stray:
+        raise FileNotFoundError(f"{len(stray)} {what} have no image, the first is {stray[0]}; add it or remove them")
+
+
+def _label(category: Category) -> int:
+    assert category.dataset_category_id is not None, "set by _categories"
+    return category.dataset_category_id - 1
+
+
+def _identity(category: Category) -> tuple[int | None, str, bool]:
+    """What two files must agree in; spelling, such as "Ground_Animal", is no difference."""
+    name = "".join(letter for letter in category.name.lower() if letter.isalnum())
+    return category.dataset_category_id, name, category.is_thing
