@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from panoptic.structures import IGNORE_INDEX, Category, KeypointGraph, PanopticMap, Sample, Segment
+from panoptic.structures import IGNORE_INDEX, Category, FusionResult, KeypointGraph, PanopticMap, Sample, Segment
 from panoptic.targets.keypoints import (
     encode_keypoints,
     expand_disks,
@@ -37,6 +37,22 @@ def perfect_outputs(panoptic_map: PanopticMap, graph: KeypointGraph, radius: flo
         "middle_range": middle_range_target(targets, owner, graph)[0],
         "long_range": long_range_target(targets)[0],
     }
+
+
+def exact_segments(truth: PanopticMap, result: FusionResult) -> tuple[int, int]:
+    """How many non-crowd segments of the truth come back with the same pixels and category, and how many there are."""
+    crowd = [segment.id for segment in truth.segments if segment.is_crowd]
+    labelled = ~torch.isin(truth.segment_ids, torch.tensor([0, *crowd]))
+    category_of = {segment.id: segment.category_id for segment in result.panoptic_map.segments}
+    fused = result.panoptic_map.segment_ids[labelled]
+    exact = present = 0
+    for segment in truth.segments:
+        pixels = truth.segment_ids[labelled] == segment.id
+        if pixels.any():
+            present += 1
+            fused_id = int(fused[pixels][0])
+            exact += torch.equal(fused == fused_id, pixels) and category_of[fused_id] == segment.category_id
+    return exact, present
 
 
 def random_outputs(

@@ -4,12 +4,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from bottom_up_scenes import CATEGORIES, perfect_outputs, random_outputs, scene_map
+from bottom_up_scenes import CATEGORIES, exact_segments, perfect_outputs, random_outputs, scene_map
 from drawn import draw
 from oracles.deeperlab_fusion import fuse as fuse_slowly
 
+from panoptic.fusion import bottom_up
+from panoptic.fusion.assignment import assign_pixels_torch
 from panoptic.fusion.bottom_up import fuse_bottom_up
-from panoptic.structures import RECTANGLE, STAR, Category, PanopticMap
+from panoptic.fusion.hough_voting import hough_scores_torch
+from panoptic.fusion.refinement import locate_keypoints_torch
+from panoptic.structures import RECTANGLE, STAR, Category
 
 GRAPHS = pytest.mark.parametrize("graph", [STAR, RECTANGLE], ids=lambda graph: graph.name)
 STUFF_ONLY = (
@@ -20,20 +24,35 @@ STUFF_ONLY = (
 )
 
 
-def exact_segments(truth: PanopticMap, result) -> tuple[int, int]:
-    """How many non-crowd segments of the truth come back with the same pixels and category, and how many there are."""
-    crowd = [segment.id for segment in truth.segments if segment.is_crowd]
-    labelled = ~torch.isin(truth.segment_ids, torch.tensor([0, *crowd]))
-    category_of = {segment.id: segment.category_id for segment in result.panoptic_map.segments}
-    fused = result.panoptic_map.segment_ids[labelled]
-    exact = present = 0
-    for segment in truth.segments:
-        pixels = truth.segment_ids[labelled] == segment.id
-        if pixels.any():
-            present += 1
-            fused_id = int(fused[pixels][0])
-            exact += torch.equal(fused == fused_id, pixels) and category_of[fused_id] == segment.category_id
-    return exact, present
+def check_equals_oracle(result, outputs, graph, **constants):
+    ids, table = fuse_slowly(
+        {name: output.double().numpy() for name, output in outputs.items()},
+        [category.is_thing for category in CATEGORIES],
+        graph.edges,
+        **constants,
+    )
+    np.testing.assert_array_equal(result.panoptic_map.segment_ids.numpy(), ids)
+    for segment in result.panoptic_map.segments:
+        category_id, score = table.pop(segment.id)
+        assert segment.category_id == category_id
+        assert segment.score == (None if score is None else pytest.approx(score, abs=1e-4))
+    assert not table
+
+
+def use_torch(monkeypatch):
+    """What runs on other devices, in place of the compiled loops of the CPU."""
+
+    def hough(heatmap, short_range, located, *, radius, short_weight, long_weight, vote_threshold):
+        unit = 1 / (math.pi * radius**2)
+        least = math.log(vote_threshold / (1 - vote_threshold))
+        return hough_scores_torch(heatmap, short_range, located, short_weight * unit, long_weight * unit, least)
+
+    for name, function in (
+        ("locate_keypoints", locate_keypoints_torch),
+        ("hough_scores", hough),
+        ("assign_pixels", assign_pixels_torch),
+    ):
+        monkeypatch.setattr(bottom_up, name, function)
 
 
 @GRAPHS
@@ -78,30 +97,40 @@ def test_touching_things_come_back_exactly():
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_paper_one_step_at_a_time(seed, radius, peak, vote, graph):
     outputs = random_outputs(seed, graph, (7, 11), spread=1.5)
-    result = fuse_bottom_up(
-        outputs,
-        CATEGORIES,
-        graph=graph,
-        radius=radius,
-        peak_threshold=peak,
-        vote_threshold=vote,
-        nms_threshold=0.6,
-    )
-    ids, table = fuse_slowly(
-        {name: output.double().numpy() for name, output in outputs.items()},
-        [category.is_thing for category in CATEGORIES],
-        graph.edges,
-        radius=radius,
-        peak_threshold=peak,
-        vote_threshold=vote,
-        nms_threshold=0.6,
-    )
-    np.testing.assert_array_equal(result.panoptic_map.segment_ids.numpy(), ids)
-    for segment in result.panoptic_map.segments:
-        category_id, score = table.pop(segment.id)
-        assert segment.category_id == category_id
-        assert segment.score == (None if score is None else pytest.approx(score, abs=1e-4))
-    assert not table
+    constants = {"radius": radius, "peak_threshold": peak, "vote_threshold": vote, "nms_threshold": 0.6}
+    check_equals_oracle(fuse_bottom_up(outputs, CATEGORIES, graph=graph, **constants), outputs, graph, **constants)
+
+
+@GRAPHS
+@pytest.mark.parametrize("implementation", ["compiled", "torch"])
+@pytest.mark.parametrize("seed", range(2))
+def test_noisy_outputs_of_drawn_things_equal_the_paper_one_step_at_a_time(seed, implementation, graph, monkeypatch):
+    truth = scene_map(seed, rows=2, columns=2, cell=(8, 10), gap=0, jitter=2, void=False)
+    noise = random_outputs(seed, graph, truth.size, spread=0.5)
+    outputs = {name: output + noise[name] for name, output in perfect_outputs(truth, graph, 3.0).items()}
+    outputs["semantic"] = outputs["semantic"] / 20 + noise["semantic"] / 3  # some pixels are wrong
+    if implementation == "torch":
+        use_torch(monkeypatch)
+    constants = {"radius": 3.0, "peak_threshold": 0.3, "vote_threshold": 0.01, "nms_threshold": 0.5}
+    result = fuse_bottom_up(outputs, CATEGORIES, graph=graph, **constants)
+    assert sum(segment.score is not None for segment in result.panoptic_map.segments) >= 3
+    check_equals_oracle(result, outputs, graph, **constants)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@GRAPHS
+def test_a_gpu_finds_the_same_segments(graph):
+    truth = scene_map(0, rows=3, columns=4, cell=(32, 40), gap=3, void=False)
+    noise = random_outputs(0, graph, truth.size, spread=0.5)
+    outputs = {name: output + noise[name] for name, output in perfect_outputs(truth, graph, 6.0).items()}
+    expected = fuse_bottom_up(outputs, CATEGORIES, graph=graph, radius=6.0)
+    on_gpu = {name: output.cuda() for name, output in outputs.items()}
+    result = fuse_bottom_up(on_gpu, CATEGORIES, graph=graph, radius=6.0)
+    assert result.panoptic_map.segment_ids.is_cuda
+    differs = result.panoptic_map.segment_ids.cpu() != expected.panoptic_map.segment_ids
+    assert differs.float().mean() < 1e-3  # pixels between two instances, as far from both up to rounding
+    categories = [[s.category_id for s in found.panoptic_map.segments] for found in (result, expected)]
+    assert categories[0] == categories[1]
 
 
 @GRAPHS
@@ -208,7 +237,7 @@ def test_a_missing_or_misshapen_output_is_named(name):
 def test_offsets_that_are_not_finite_are_refused(value, name):
     outputs = perfect_outputs(draw("......", ".aaaa.", ".aaaa.", "......", categories={"a": 1}), STAR, 2.0)
     outputs[name] = torch.full_like(outputs[name], value)
-    with pytest.raises(ValueError, match=f"expected finite offsets in {name}, got nan or infinity"):
+    with pytest.raises(ValueError, match=f"expected finite values in {name}, got nan or infinity"):
         fuse_bottom_up(outputs, CATEGORIES, radius=2.0)
 
 

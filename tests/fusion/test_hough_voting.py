@@ -89,3 +89,12 @@ def test_inputs_are_not_changed(implementation):
     inputs = [torch.ones(1, *SIZE), torch.ones(1, 2, *SIZE), torch.ones(1, 2, 3)]
     scores_of(*inputs, implementation=implementation)
     assert all(bool((tensor == 1).all()) for tensor in inputs)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(("heat", "offset", "name"), [(math.nan, 0.0, "heatmap"), (3.0, math.inf, "short_range")])
+def test_votes_that_are_no_numbers_are_refused(heat, offset, name, implementation):
+    heatmap, short_range, located = nothing()
+    heatmap[0, 2, 3], short_range[0, 1, 2, 3] = heat, offset
+    with pytest.raises(ValueError, match=f"expected finite values in {name}, got nan or infinity"):
+        scores_of(heatmap, short_range, located, implementation=implementation, threshold=0.1)

@@ -66,12 +66,29 @@ def test_no_pixels_and_inputs_that_stay(locate):
     assert torch.equal(short_range, before[1])
 
 
-@LOCATE
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
-def test_values_that_are_no_offsets_do_not_leave_the_array(value, locate):
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_no_offsets_do_not_leave_the_array_and_are_refused(value):
     fields = torch.full((1, 2, 3, 4), value)
-    located = locate(fields, fields, torch.arange(12), refinements=2, max_correction=math.inf)
-    assert located.shape == (1, 2, 12)
+    with pytest.raises(ValueError, match="expected finite values in long_range, got nan or infinity"):
+        locate_keypoints(fields, fields, torch.arange(12), refinements=2, max_correction=math.inf)
+
+
+@LOCATE
+def test_positions_far_away_do_not_leave_the_array(locate):
+    fields = torch.full((1, 2, 3, 4), 1e30)
+    located = locate(fields, fields, torch.arange(12), refinements=2, max_correction=9.0)
+    torch.testing.assert_close(located, torch.full((1, 2, 12), 1e30))
+
+
+@LOCATE
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (6, 1)])
+def test_a_single_row_or_column_equals_loops_over_pixels(size, locate):
+    long_range, short_range, _ = random_fields(1, size=size)
+    pixels = torch.arange(size[0] * size[1])
+    located = locate(long_range, short_range, pixels, refinements=2, max_correction=4.0)
+    everywhere = np.ones(size, dtype=bool)
+    expected = refine_long_range(long_range.numpy(), short_range.numpy(), everywhere, 2, 4.0)
+    np.testing.assert_allclose(located.numpy(), expected.reshape(2, -1, 2).swapaxes(1, 2), atol=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,7 +9,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from panoptic.fusion.paste import float_array
+from panoptic.fusion.arrays import float_array, in_threads, split_range
 
 _CHUNK = 65536
 """Pixels whose distances to all instances are held at once: 80 MB for 300 instances."""
@@ -25,10 +25,12 @@ def assign_pixels(located: Tensor, keypoints: Tensor) -> Tensor:
     Returns:
         (M,) int64, 0..N-1; at equal distance the lower.
     """
-    if located.device.type == "cpu":
-        points = float_array(keypoints.flatten(1))
-        return torch.from_numpy(_assign(float_array(located.flatten(0, 1)), points))
-    return assign_pixels_torch(located, keypoints)
+    if located.device.type != "cpu":
+        return assign_pixels_torch(located, keypoints)
+    seen, points = float_array(located.flatten(0, 1)), float_array(keypoints.flatten(1))
+    owners = np.empty(seen.shape[1], dtype=np.int64)
+    in_threads(lambda part: _assign(seen, points, part.start, part.stop, owners), split_range(len(owners)))
+    return torch.from_numpy(owners)
 
 
 def assign_pixels_torch(located: Tensor, keypoints: Tensor) -> Tensor:
@@ -41,32 +43,41 @@ def assign_pixels_torch(located: Tensor, keypoints: Tensor) -> Tensor:
 
 
 @njit(cache=True, nogil=True)
-def _assign(located: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """`assign_pixels` of located (2P, M) to points (N, 2P).
+def _assign(located: np.ndarray, points: np.ndarray, start: int, stop: int, owners: np.ndarray) -> None:
+    """`assign_pixels` of pixels start..stop of located (2P, M) to points (N, 2P), written to owners (M,).
 
     Neighbours see their keypoints at nearly the same place, and then all distances need not be computed again: moving
     by delta changes each distance by at most delta, so the winner stays while 2 delta < second distance - least one.
     """
-    size, num_pixels = located.shape
-    owners = np.empty(num_pixels, dtype=np.int64)
+    size = len(located)
     reference = np.zeros(size, dtype=np.float64)
     owner, margin = 0, -1.0
-    for pixel in range(num_pixels):
+    for pixel in range(start, stop):
         moved = 0.0
         for axis in range(size):
             moved += (located[axis, pixel] - reference[axis]) ** 2
         if not 2 * math.sqrt(moved) < margin:
-            least, second = np.inf, np.inf
             for axis in range(size):
                 reference[axis] = located[axis, pixel]
-            for row in range(len(points)):
-                squared = 0.0
-                for axis in range(size):
-                    squared += (reference[axis] - points[row, axis]) ** 2
-                if squared < least:
-                    owner, least, second = row, squared, least
-                elif squared < second:
-                    second = squared
-            margin = math.sqrt(second) - math.sqrt(least)
+            owner, margin = _nearest(reference, points)
         owners[pixel] = owner
-    return owners
+
+
+@njit(cache=True, nogil=True)
+def _nearest(reference: np.ndarray, points: np.ndarray) -> tuple[int, float]:
+    """The row of points (N, 2P) nearest to the reference (2P,), the first of equal ones, and by how much it is nearer.
+
+    A sum of squares only grows: a row is left as soon as it is no nearer than the second, most after one keypoint.
+    """
+    owner, least, second = 0, np.inf, np.inf
+    for row in range(len(points)):
+        squared = 0.0
+        for axis in range(reference.size):
+            squared += (reference[axis] - points[row, axis]) ** 2
+            if squared >= second:
+                break
+        if squared < least:
+            owner, least, second = row, squared, least
+        elif squared < second:
+            second = squared
+    return owner, math.sqrt(second) - math.sqrt(least)

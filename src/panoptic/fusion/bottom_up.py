@@ -19,7 +19,16 @@ from panoptic.fusion.grouping import (
     suppress_boxes,
 )
 from panoptic.fusion.hough_voting import hough_scores
-from panoptic.fusion.paste import majority_vote, output_of, paste_categories, predicted_categories
+from panoptic.fusion.paste import (
+    check_finite,
+    look_up,
+    majority_vote,
+    output_of,
+    paste_categories,
+    paste_instances,
+    predicted_categories,
+    thing_pixels,
+)
 from panoptic.fusion.refinement import locate_keypoints
 from panoptic.structures import STAR, Category, FusionResult, KeypointGraph, PanopticMap, Segment, check_categories
 
@@ -123,7 +132,7 @@ def fuse_bottom_up(
 
     Raises:
         KeyError: an output is missing.
-        ValueError: an output of the wrong shape, followed offsets that are not finite, or a constant out of its range.
+        ValueError: an output of the wrong shape, a value that is read and not finite, or a constant out of its range.
     """
     check_categories(categories)
     if not radius > 0:
@@ -158,11 +167,10 @@ def _fuse(
 ) -> FusionResult:
     """`fuse_bottom_up` with its constants resolved."""
     semantic_map = predicted_categories(outputs, categories)
-    is_thing = torch.tensor([category.is_thing for category in categories], device=semantic_map.device)
-    if not is_thing.any():
+    if not any(category.is_thing for category in categories):
         return _fuse_categories(semantic_map, categories, min_area)
     fields = _fields(outputs, graph, semantic_map.shape)
-    pixels = is_thing[semantic_map.flatten()].nonzero().flatten()  # device sync: once per image
+    pixels = thing_pixels(semantic_map, categories)
     if len(pixels) == 0:
         return _fuse_categories(semantic_map, categories, min_area)
     located = locate_keypoints(
@@ -172,7 +180,6 @@ def _fuse(
         refinements=constants.refinements,
         max_correction=constants.max_correction,
     )
-    _check_finite(located, "long_range")
     keypoints, scores = _detect(fields, located, graph, constants)
     if len(keypoints) == 0:
         return _fuse_categories(semantic_map, categories, min_area)
@@ -190,7 +197,11 @@ def _fields(outputs: Mapping[str, Tensor], graph: KeypointGraph, size: torch.Siz
 
 
 def _detect(fields: _Fields, located: Tensor, graph: KeypointGraph, constants: _Constants) -> tuple[Tensor, Tensor]:
-    """Keypoints (N, P, 2) of the instances and their scores (N,), best first (steps 2 to 4)."""
+    """Keypoints (N, P, 2) of the instances and their scores (N,), best first (steps 2 to 4).
+
+    Candidates are few and their loops run on the CPU: both maps that they read are brought there once.
+    """
+    device, num_kinds = located.device, len(graph.keypoints)
     scores = hough_scores(
         fields.heatmap,
         fields.short_range,
@@ -199,44 +210,38 @@ def _detect(fields: _Fields, located: Tensor, graph: KeypointGraph, constants: _
         short_weight=constants.short_weight,
         long_weight=constants.long_weight,
         vote_threshold=constants.vote_threshold,
-    )
+    ).cpu()
+    heatmap, kappa = fields.heatmap.cpu(), torch.tensor(constants.kappa)
+
+    def rescore(kinds: Tensor, positions: Tensor, scales: Tensor) -> Tensor:
+        return expected_oks(kinds, positions, scales, heatmap, scores, radius=constants.radius, kappa=kappa)
+
     kinds, positions = find_peaks(scores, threshold=constants.peak_threshold, window=constants.peak_window)
     keypoints = follow_edges(
-        kinds,
-        positions,
+        kinds.to(device),
+        positions.to(device),
         fields.middle_range,
         fields.short_range,
         graph,
         refinements=constants.refinements,
         max_correction=constants.max_correction,
-    )
-    _check_finite(keypoints, "middle_range")
-    kappa = torch.tensor(constants.kappa, device=scores.device)
-
-    def rescore(kinds: Tensor, positions: Tensor, scales: Tensor) -> Tensor:
-        return expected_oks(kinds, positions, scales, fields.heatmap, scores, radius=constants.radius, kappa=kappa)
-
+    ).cpu()
+    check_finite(bool(keypoints.isfinite().all()), "middle_range")
     scales = box_scales(keypoints)
-    candidate_scores = rescore(kinds, positions.float(), scales)
     found = group_keypoints(
         kinds,
         keypoints,
-        candidate_scores,
+        rescore(kinds, positions.float(), scales),
         proximity=constants.proximity,
         max_candidates=10 * constants.max_instances,
     )
     keypoints, scales = keypoints[found], scales[found]
-    every_kind = torch.arange(len(graph.keypoints), device=kinds.device).repeat(len(found))
-    all_scores = rescore(every_kind, keypoints.flatten(0, 1), scales.repeat_interleave(len(graph.keypoints)))
-    instance_scores = all_scores.view(len(found), len(graph.keypoints)).mean(1)
+    every_kind = torch.arange(num_kinds).repeat(len(found))
+    all_scores = rescore(every_kind, keypoints.flatten(0, 1), scales.repeat_interleave(num_kinds))
+    instance_scores = all_scores.view(len(found), num_kinds).mean(1)
     kept = suppress_boxes(keypoints, instance_scores, nms_threshold=constants.nms_threshold)
     kept = kept[instance_scores[kept] >= constants.score_threshold][: constants.max_instances]
-    return keypoints[kept], instance_scores[kept]
-
-
-def _check_finite(values: Tensor, source: str) -> None:
-    if not values.sum().isfinite():  # device sync: once per image
-        raise ValueError(f"expected finite offsets in {source}, got nan or infinity; the network has diverged")
+    return keypoints[kept].to(device), instance_scores[kept].to(device)
 
 
 def _fuse_categories(semantic_map: Tensor, categories: Sequence[Category], min_area: int) -> FusionResult:
@@ -266,7 +271,7 @@ def _fuse_instances(
     stuff = [category for category in categories if not category.is_thing]
     segment_ids, segments = paste_categories(semantic_map, stuff, min_area=min_area)
     winners, areas = majority_vote(
-        owners, semantic_map.flatten()[pixels], num_instances=len(scores), num_categories=len(categories)
+        owners, look_up(semantic_map.flatten(), pixels), num_instances=len(scores), num_categories=len(categories)
     )
     ids = torch.zeros(len(scores), dtype=torch.int64)
     table = zip(winners.tolist(), areas.tolist(), scores.tolist(), strict=True)  # device sync: once per image
@@ -274,5 +279,5 @@ def _fuse_instances(
         if area > 0:
             segments.append(Segment(len(segments) + 1, category_id, score=score, area=area))
             ids[instance] = len(segments)
-    pasted = segment_ids.flatten().index_copy(0, pixels, ids.to(owners.device)[owners])
-    return FusionResult(PanopticMap(pasted.view_as(segment_ids), segments), semantic_map)
+    pasted = paste_instances(segment_ids, pixels, owners, ids.to(owners.device))
+    return FusionResult(PanopticMap(pasted, segments), semantic_map)

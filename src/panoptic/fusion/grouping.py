@@ -15,7 +15,7 @@ from numba import njit
 from torch import Tensor
 from torchvision.ops import nms
 
-from panoptic.fusion.paste import float_array
+from panoptic.fusion.arrays import float_array, in_threads, padded_array, split_range
 from panoptic.fusion.refinement import sample_bilinear
 from panoptic.structures import KeypointGraph
 
@@ -35,23 +35,25 @@ def find_peaks(scores: Tensor, *, threshold: float, window: int) -> tuple[Tensor
         kinds: (K,) int64 keypoint kind of each peak, ascending.
         positions: (K, 2) int64, (y, x).
     """
-    found = torch.from_numpy(_peaks(float_array(scores.cpu()), threshold, window)).to(scores.device)
-    return found[:, 0], found[:, 1:]
+    maps = float_array(scores.cpu())
+    positions = in_threads(lambda kind: torch.from_numpy(_peaks(maps[kind], threshold, window)), range(len(maps)))
+    counts = torch.tensor([len(found) for found in positions])
+    kinds = torch.repeat_interleave(torch.arange(len(maps)), counts)
+    return kinds.to(scores.device), torch.cat(positions).to(scores.device)
 
 
 @njit(cache=True, nogil=True)
 def _peaks(scores: np.ndarray, threshold: float, window: int) -> np.ndarray:
-    """Peaks (K, 3) as kind, y, x; two of them are never in each other's window, which bounds their number."""
-    num_kinds, height, width = scores.shape
-    found = np.empty((num_kinds * (height // (window + 1) + 1) * (width // (window + 1) + 1), 3), dtype=np.int64)
+    """Peaks (K, 2) of one map; two of them are never in each other's window, which bounds their number."""
+    height, width = scores.shape
+    found = np.empty(((height // (window + 1) + 1) * (width // (window + 1) + 1), 2), dtype=np.int64)
     count = 0
-    for kind in range(num_kinds):
-        for y in range(height):
-            for x in range(width):
-                if scores[kind, y, x] >= threshold and _is_peak(scores[kind], y, x, window):
-                    found[count, 0], found[count, 1], found[count, 2] = kind, y, x
-                    count += 1
-    return found[:count]
+    for y in range(height):
+        for x in range(width):
+            if scores[y, x] >= threshold and _is_peak(scores, y, x, window):
+                found[count, 0], found[count, 1] = y, x
+                count += 1
+    return found[:count].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -168,15 +170,15 @@ def expected_oks(
     Returns:
         (Q,), in [0, 1]; 0 where nothing voted in the disk.
     """
-    rescored = _expected_oks(
-        kinds.cpu().numpy(),
-        float_array(positions.cpu()),
-        float_array((scales * kappa[kinds]).cpu()),
-        float_array(heatmap.cpu()),
-        float_array(scores.cpu()),
-        radius,
-    )
-    return torch.from_numpy(rescored).to(kinds.device)
+    rows, points = kinds.cpu().numpy(), float_array(positions.cpu())
+    deviations = float_array((scales * kappa[kinds]).cpu())
+    heatmaps, maps = padded_array(heatmap.cpu()), float_array(scores.cpu())
+
+    def rescore(part: slice) -> np.ndarray:
+        rescored: np.ndarray = _expected_oks(rows[part], points[part], deviations[part], heatmaps, maps, radius)
+        return rescored
+
+    return torch.from_numpy(np.concatenate(in_threads(rescore, split_range(len(rows))))).to(kinds.device)
 
 
 @njit(cache=True, nogil=True)
@@ -188,8 +190,8 @@ def _expected_oks(
     scores: np.ndarray,
     radius: float,
 ) -> np.ndarray:
-    """`expected_oks`; deviations (Q,) are lambda times kappa, in pixels."""
-    height, width = heatmap.shape[1:]
+    """`expected_oks` of scores (P, H, W), heatmap (P, H', W'); deviations (Q,) are lambda times kappa, in pixels."""
+    height, width = scores.shape[1:]
     result = np.zeros(kinds.size, dtype=np.float32)
     for number in range(kinds.size):
         kind, y, x = kinds[number], positions[number, 0], positions[number, 1]
@@ -202,14 +204,14 @@ def _expected_oks(
                     total += score
                     expected += score * math.exp(-squared / (2 * deviations[number] ** 2))
         if total > 0:
-            result[number] = min(_probability(heatmap[kind], y, x) * expected / total, 1.0)
+            probability = _probability(heatmap[kind], height, width, y, x)
+            result[number] = min(probability * expected / total, 1.0)
     return result
 
 
 @njit(cache=True, nogil=True)
-def _probability(heatmap: np.ndarray, y: float, x: float) -> float:
-    """Probability at (y, x) of a map of logits (H, W), bilinear in the probabilities; outside, that of the border."""
-    height, width = heatmap.shape
+def _probability(heatmap: np.ndarray, height: int, width: int, y: float, x: float) -> float:
+    """Probability at (y, x) of logits (H', W') of which (H, W) is the map, bilinear; outside, that of the border."""
     y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
     top, left = int(y), int(x)
     probability = 0.0
