@@ -173,7 +173,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path, capsys):
         (["train", "experiment=deeperlab_nuclei"], "give data.root=..., it has no default"),
         (["train", *TINY, "fusion=bottom_up", "heads=semantic"], "fusion do not fit: expected an output 'heatmap'"),
         (["train", *TINY, "backbone.name=resnet_18"], "timm has no model 'resnet_18'"),
-        (["train", *TINY, "run=/dev/null/run"], "cannot make the run folder /dev/null/run"),
+        (["train", *TINY, "run=/dev/null/run"], "cannot make the folder /dev/null/run"),
         (["train", "experiment=deeperlab_scenes", "data.train.length=0"], "length"),
     ],
 )

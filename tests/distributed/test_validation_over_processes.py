@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.strategies import DDPStrategy
 from recorded_training import FrozenStatistics, data_and_module, numbers, trainer_of
 
+from panoptic.data.samplers import EvalSampler
 from panoptic.structures import VOID, FusionResult
 from panoptic.training.processes import ImageMeans, ShareStatistics, mean_over_processes, sum_over_processes
 
@@ -25,7 +26,7 @@ class HalfOfTruth:
 
     def __init__(self, split):
         rank, world_size = rank_and_size()
-        self.images = iter(range(rank, len(split), world_size))
+        self.images = iter(EvalSampler(len(split), rank, world_size).indices)
         self.split = split
 
     def __call__(self, outputs, categories):

@@ -11,6 +11,7 @@ import torch
 from tiny_training import compose, data_and_module, plain_trainer
 
 from panoptic.assembly import build_trainer
+from panoptic.checkpoints import CHECKPOINT_FORMAT
 from panoptic.data.scenes import CATEGORIES, Scenes
 from panoptic.metrics import PanopticQuality
 from panoptic.models.heads.semantic import SemanticHead
@@ -201,7 +202,7 @@ def test_a_checkpoint_holds_what_a_later_evaluation_needs(tmp_path):
     trainer.save_checkpoint(tmp_path / "one.ckpt")
     content = torch.load(tmp_path / "one.ckpt", weights_only=True)
     own = content["panoptic"]
-    assert own["format"] == 1
+    assert own["format"] == CHECKPOINT_FORMAT
     assert own["config"] == compose(*overrides)
     entries = [{**entry, "colour": tuple(entry["colour"])} for entry in own["categories"]]
     assert [Category(**entry) for entry in entries] == data.categories
