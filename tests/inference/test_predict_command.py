@@ -106,7 +106,11 @@ def test_ctrl_c_ends_the_threads_and_leaves_no_folder(predict, random_predictor,
         return forward(prepared)
 
     monkeypatch.setattr(random_predictor, "forward", interrupted)
-    status, out = predict()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        status, out = predict()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert status == 130
     assert "panoptic predict: interrupted" in capsys.readouterr().err
     assert len(calls) == 4

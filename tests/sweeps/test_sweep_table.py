@@ -1,6 +1,7 @@
 """The table of a sweep: numbers from closed forms, layouts, formats."""
 
 import math
+from itertools import product
 
 import pytest
 import scipy.stats
@@ -180,13 +181,9 @@ def test_every_layout_of_the_repository_fits_its_sweep(path):
     config = yaml.safe_load((SWEEPS / path.name).read_text())
     values = {name: node["values"] for name, node in config["parameters"].items()}
     names = yaml.safe_load(path.read_text())["columns"]
-    trials = [
-        Trial(
-            1, "done", {**{name: v[0] for name, v in values.items()}, name: value}, 1, metrics=dict.fromkeys(names, 1.0)
-        )
-        for name in values
-        for value in values[name]
-    ]
+    grid = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+    metrics = dict.fromkeys(names, 1.0)
+    trials = [Trial(number, "done", parameters, 1, metrics=metrics) for number, parameters in enumerate(grid, start=1)]
     layout = read_layout(path, config, trials)
     assert all(select(trials, row.parameters) for row in layout.rows)
     assert difference_grid(layout, trials) is not None
