@@ -29,6 +29,8 @@ PACKAGES = ("panoptic", "torch", "torchvision", "pytorch-lightning", "torchmetri
 def open_run_folder(chosen: str | Path | None, name: str, *, exists: bool = False) -> Iterator[Path]:
     """The folder of a run, held against other runs within the block. The first process makes it, the others are told.
 
+    One that was made here goes again if the block fails before there is anything to keep; one that was there stays.
+
     Args:
         chosen: a path; None makes `runs/<name>-<time>`, or `runs/<name>-<id>` in a job of SLURM or a trial of W&B.
         name: of the experiment.
@@ -46,11 +48,16 @@ def open_run_folder(chosen: str | Path | None, name: str, *, exists: bool = Fals
     if _is_started_as_other_rank():
         yield folder
         return
+    is_new = not folder.exists()
     _make(folder, exists=exists, instead="a run never overwrites one; go on with resume=auto, or choose another run=")
     os.environ[RUN_FOLDER_VARIABLE] = str(folder)
     try:
         with _held(folder):
             yield folder
+    except Exception:
+        if is_new:
+            _discard_unstarted(folder)
+        raise
     finally:
         os.environ.pop(RUN_FOLDER_VARIABLE, None)  # another run of this process has its own
 
@@ -112,7 +119,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def discard_unstarted(folder: Path) -> None:
+def _discard_unstarted(folder: Path) -> None:
     """Remove the folder of a run that failed before it had anything to keep, so that the next try may take its name."""
     kept = [*folder.glob("checkpoints/*"), *folder.glob("metrics.csv"), *folder.glob("pictures/*")]
     if folder.is_dir() and not kept:

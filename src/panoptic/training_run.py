@@ -12,7 +12,7 @@ from panoptic.analysis.tables import quality_table
 from panoptic.assembly import build_data, build_module, build_trainer, start_report, try_out
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.resume import ResumePoint, find_resume_point
-from panoptic.run_folder import discard_unstarted, open_run_folder, record_run
+from panoptic.run_folder import open_run_folder, record_run
 from panoptic.training.module import PanopticModule
 from panoptic.training.out_of_memory import saying_what_to_lower
 from panoptic.training.stopping import StopRequest
@@ -37,11 +37,7 @@ def train(config: dict[str, Any], request: StopRequest) -> None:
     chosen = config["run"] or own
     exists = config["resume"] == "auto" or (own is not None and Path(str(chosen)).resolve() == own.resolve())
     with open_run_folder(chosen, config["name"], exists=exists) as folder:
-        try:
-            _run(config, data, module, folder, request, point)
-        except Exception:
-            discard_unstarted(folder)
-            raise
+        _run(config, data, module, folder, request, point)
 
 
 def _run(

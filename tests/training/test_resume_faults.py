@@ -188,3 +188,13 @@ def test_wandb_that_cannot_be_reached_is_an_error_before_training(tmp_path, monk
     assert train(tmp_path / "run", "logger=wandb") == 1
     assert "panoptic train: " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_was_there_stays_when_the_run_fails_at_once(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.jpg").write_bytes(b"kept")
+    assert train(tmp_path / "photos", "resume=auto", "scheduler.warmup_steps=1000") == 1
+    assert "expected 0 <= warmup_steps < total steps" in capsys.readouterr().err
+    assert (tmp_path / "photos" / "mine.jpg").read_bytes() == b"kept"
+    assert train(tmp_path / "new", "scheduler.warmup_steps=1000") == 1
+    assert not (tmp_path / "new").exists()
