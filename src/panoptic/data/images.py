@@ -34,11 +34,7 @@ def read_rgb_png(path: Path) -> NDArray[np.uint8]:
         FileNotFoundError: no such file.
         ValueError: truncated, damaged, or not a PNG of three 8-bit channels.
     """
-    data = path.read_bytes()
-    # PNG specification, IHDR: bit depth at byte 24, colour type at byte 25, 2 is RGB
-    if not data.startswith(_PNG_START) or data[24:26] != b"\x08\x02":
-        raise ValueError(f"expected a PNG with three 8-bit channels (RGB), got another kind of file: {path}")
-    return _decode(path, data, cv2.IMREAD_UNCHANGED)
+    return _read_png(path, b"\x08\x02", "three 8-bit channels (RGB)")
 
 
 def read_grey16_png(path: Path) -> NDArray[np.uint16]:
@@ -48,11 +44,15 @@ def read_grey16_png(path: Path) -> NDArray[np.uint16]:
         FileNotFoundError: no such file.
         ValueError: truncated, damaged, or not a PNG of one 16-bit channel.
     """
+    return _read_png(path, b"\x10\x00", "one 16-bit channel (grey)")  # type: ignore[return-value]
+
+
+def _read_png(path: Path, kind: bytes, described: str) -> NDArray[np.uint8]:
+    """A PNG of one kind: bit depth and colour type, which the specification (IHDR) has at bytes 24 and 25."""
     data = path.read_bytes()
-    # PNG specification, IHDR: bit depth at byte 24, colour type at byte 25, 0 is grey
-    if not data.startswith(_PNG_START) or data[24:26] != b"\x10\x00":
-        raise ValueError(f"expected a PNG with one 16-bit channel (grey), got another kind of file: {path}")
-    return _decode(path, data, cv2.IMREAD_UNCHANGED)  # type: ignore[return-value]
+    if not data.startswith(_PNG_START) or data[24:26] != kind:
+        raise ValueError(f"expected a PNG with {described}, got another kind of file: {path}")
+    return _decode(path, data, cv2.IMREAD_UNCHANGED)
 
 
 def _decode(path: Path, data: bytes, flags: int) -> NDArray[np.uint8]:
