@@ -55,14 +55,17 @@ def newest_checkpoint(run: str | Path) -> tuple[Path, dict[str, Any]] | None:
     `best.ckpt` is left out, it was saved in a validation. A file that cannot be read is named in a warning.
     """
     folder = Path(run).expanduser() / "checkpoints"
-    readable = []
+    newest: tuple[Path, dict[str, Any]] | None = None  # one at a time: they may be large
     for path in [*sorted(folder.glob("step_*.ckpt")), folder / "last.ckpt"]:
         if path.is_file():
             try:
-                readable.append((path, read_checkpoint(path)))
+                content = read_checkpoint(path)
             except ValueError as error:
                 warnings.warn(f"left out on resuming: {error}", stacklevel=2)
-    return max(readable, key=lambda pair: int(pair[1]["global_step"]), default=None)
+                continue
+            if newest is None or content["global_step"] > newest[1]["global_step"]:
+                newest = path, content
+    return newest
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
