@@ -36,10 +36,9 @@ def _after_stop(stopped: StoppedError) -> int:
     """Say where to go on; a job that SLURM preempts asks to be started again."""
     from panoptic.training.stopping import PREEMPTION_SIGNAL, requeue
 
-    is_first = os.environ.get("SLURM_PROCID", "0") == "0"
     print(stopped)
     if stopped.number == PREEMPTION_SIGNAL and "SLURM_JOB_ID" in os.environ:
-        if is_first:
+        if stopped.is_first:
             requeue()
         return 0
     return 128 + stopped.number

@@ -27,12 +27,14 @@ class StoppedError(Exception):
         number: of the signal.
         step: optimizer steps that were made.
         checkpoint: what a resume goes on from, None if there is none yet.
+        is_first: whether this is the first process of the run, which speaks for all to the outside.
     """
 
-    def __init__(self, number: int, step: int, checkpoint: Path | None) -> None:
+    def __init__(self, number: int, step: int, checkpoint: Path | None, *, is_first: bool) -> None:
         where = "there is no checkpoint yet" if checkpoint is None else f"resume=auto goes on from {checkpoint}"
         super().__init__(f"stopped by {signal.Signals(number).name} at step {step}; {where}")
         self.number = number
+        self.is_first = is_first
 
 
 class StopRequest:
@@ -123,7 +125,8 @@ class StopBetweenSteps(Checkpoint):
     def _stop(self, trainer: pl.Trainer, number: int) -> None:
         there = sorted(self.folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
         latest = [path for path in there if path.name != "best.ckpt"]
-        raise StoppedError(number, trainer.global_step, latest[-1] if latest else None)
+        checkpoint = latest[-1] if latest else None
+        raise StoppedError(number, trainer.global_step, checkpoint, is_first=trainer.is_global_zero)
 
 
 def requeue() -> None:
