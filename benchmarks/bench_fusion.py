@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from panoptic.fusion import bottom_up
 from panoptic.models.heads.base import DenseOutput
 from panoptic.models.layers import resize_bilinear
+from panoptic.models.network import ImageOutputs
 from panoptic.structures import STAR, Category, PanopticMap, Sample, Segment
 from panoptic.targets.keypoints import (
     encode_keypoints,
@@ -180,8 +181,7 @@ def grow_memory(size):
         for name, output in outputs.items()
     }
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    full = {name: cell.image(0, size) for name, cell in cells.items()}
-    bottom_up.fuse_bottom_up(full, CATEGORIES)
+    bottom_up.fuse_bottom_up(ImageOutputs(cells, 0, size), CATEGORIES)
     growth = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     print(growth / (4 * padded[0] * padded[1] * sum(cell.values.shape[1] for cell in cells.values())))
 

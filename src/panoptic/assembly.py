@@ -18,7 +18,7 @@ from panoptic.data.datamodule import PanopticDataModule
 from panoptic.instantiation import build
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.models.build import build_network
-from panoptic.models.network import image_outputs
+from panoptic.models.network import ImageOutputs
 from panoptic.resume import ResumePoint
 from panoptic.training.callbacks import CategoryTables, Pictures
 from panoptic.training.checkpointing import LoggerPositions, SeedSteps, StepCheckpoints, WholeFileIO
@@ -103,7 +103,7 @@ def try_out(module: PanopticModule) -> None:
     outputs, _ = module.network.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8), [size])
     module.network.train(training)
     try:
-        module.fusion(image_outputs(outputs, 0, size), module.categories)
+        module.fusion(ImageOutputs(outputs, 0, size), module.categories)
     except (KeyError, TypeError) as error:
         message = error.args[0] if error.args else error
         raise ValueError(

@@ -157,6 +157,13 @@ def test_the_same_outputs_fuse_to_the_same_map(parts):
     assert first.panoptic_map.segments == second.panoptic_map.segments
 
 
+@pytest.mark.parametrize("size", [(37, 101), (120, 90)])
+def test_the_result_has_the_size_that_is_asked_for(parts, size):
+    network, fusion = parts
+    outputs = perfect_outputs(network, scene(0, (64, 81)))
+    check_result(fusion(outputs, CATEGORIES, size=size), size)
+
+
 def test_a_missing_output_is_named(parts):
     with pytest.raises(KeyError, match=r"expected an output '\w+', got \[\]; add its head to the network"):
         parts[1]({}, CATEGORIES)

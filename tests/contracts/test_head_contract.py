@@ -8,7 +8,7 @@ import torch
 from composed import batch_of, choices, compose, network_of, scene, unlabelled, without_things
 
 from panoptic.models.heads.base import DenseOutput
-from panoptic.models.network import image_outputs
+from panoptic.models.network import ImageOutputs
 
 WITH_THINGS = [0, 1, 2]
 UNEQUAL = [(0, (48, 64)), (1, (50, 71)), (2, (33, 40))]
@@ -85,7 +85,7 @@ def test_images_of_unequal_size_train_together(network):
         assert all(gradient.isfinite().all() for gradient in [*shared, *own.values()])
     outputs, _ = network(batch.images, batch.image_sizes)
     for index, (_, size) in enumerate(UNEQUAL):
-        assert image_outputs(outputs, index, size)["tested"].shape[-2:] == size
+        assert ImageOutputs(outputs, index, size)["tested"].shape[-2:] == size
 
 
 @torch.no_grad()
@@ -100,8 +100,8 @@ def test_a_batch_in_eval_mode_equals_its_images_one_by_one(network):
         outputs, features = network(single.images, single.image_sizes)
         alone.append(network.losses(outputs, features, single))
         torch.testing.assert_close(
-            image_outputs(together, index, sample.size)["tested"],
-            image_outputs(outputs, 0, sample.size)["tested"],
+            ImageOutputs(together, index, sample.size)["tested"],
+            ImageOutputs(outputs, 0, sample.size)["tested"],
             rtol=1e-4,
             atol=1e-5,
         )

@@ -10,7 +10,7 @@ from panoptic.models.decoders.aspp import ASPP
 from panoptic.models.decoders.base import Decoder
 from panoptic.models.heads.base import DenseOutput, Head
 from panoptic.models.layers import resize_bilinear
-from panoptic.models.network import NetworkPath, PanopticNetwork, image_outputs
+from panoptic.models.network import ImageOutputs, NetworkPath, PanopticNetwork
 from panoptic.structures import ImageStatistics, SizeRule
 
 DECODERS = sorted(path.stem for path in (config_folder() / "decoder").glob("*.yaml"))
@@ -174,7 +174,7 @@ def test_fusion_reads_each_image_without_its_padding():
     full = outputs["only"].upsampled()
     assert full.shape == (2, 2, 5, 7)
     for index, (height, width) in enumerate(SIZES):
-        assert torch.equal(image_outputs(outputs, index, (height, width))["only"], full[index, :, :height, :width])
+        assert torch.equal(ImageOutputs(outputs, index, (height, width))["only"], full[index, :, :height, :width])
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])

@@ -15,7 +15,7 @@ from panoptic.checkpoints import CHECKPOINT_FORMAT
 from panoptic.data.scenes import CATEGORIES, Scenes
 from panoptic.metrics import PanopticQuality
 from panoptic.models.heads.semantic import SemanticHead
-from panoptic.models.network import image_outputs
+from panoptic.models.network import ImageOutputs
 from panoptic.structures import VOID, Category, FusionResult, PanopticMap, Sample
 from panoptic.training.module import PanopticModule
 
@@ -133,7 +133,7 @@ def quality_by_hand(data, module, longest_side):
         image = torch.zeros(1, 3, *padded, dtype=torch.uint8)
         image[0, :, : size[0], : size[1]] = torch.from_numpy(resized).permute(2, 0, 1)
         outputs, _ = module.network(image, [size])
-        fused = module.fusion(image_outputs(outputs, 0, size), module.categories).panoptic_map
+        fused = module.fusion(ImageOutputs(outputs, 0, size), module.categories).panoptic_map
         ids = fused.segment_ids.numpy().astype(np.int32)
         ids = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         present = [segment for segment in fused.segments if (ids == segment.id).any()]
@@ -176,9 +176,9 @@ def test_scoring_at_the_networks_size_compares_with_the_resized_truth():
     assert float(trainer.callback_metrics["val_pq"]) == pytest.approx(100)
 
 
-def truth_as_prediction(samples, outputs, categories):
+def truth_as_prediction(samples, outputs, categories, size):
     truth = next(samples).panoptic_map
-    assert truth.size == outputs["semantic"].shape[-2:]
+    assert truth.size == outputs["semantic"].shape[-2:] == size
     return FusionResult(truth, torch.zeros(truth.size, dtype=torch.int64))
 
 

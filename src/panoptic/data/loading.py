@@ -118,7 +118,8 @@ class SampleLoader(Dataset[LoadedSample]):
         original = self.samples[index]
         try:
             truth = ground_truth(original)
-            sample = self.transform(original, sample_seed(self.seed, epoch, index))
+            seed = sample_seed(self.seed, epoch, index)
+            sample = replace(self.transform(original, seed), seed=seed)
             targets = self.encoders(sample)
         except Exception as error:
             error.add_note(f"while preparing {original.file_name}, image {original.image_id}, in epoch {epoch}")

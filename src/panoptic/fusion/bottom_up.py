@@ -30,6 +30,7 @@ from panoptic.fusion.paste import (
     thing_pixels,
 )
 from panoptic.fusion.refinement import locate_keypoints
+from panoptic.fusion.resize import resize_nearest
 from panoptic.structures import STAR, Category, FusionResult, KeypointGraph, PanopticMap, Segment, check_categories
 
 
@@ -78,6 +79,7 @@ def fuse_bottom_up(
     outputs: Mapping[str, Tensor],
     categories: Sequence[Category],
     *,
+    size: tuple[int, int] | None = None,
     graph: KeypointGraph = STAR,
     radius: float = 25.0,
     min_area: int = 0,
@@ -105,6 +107,7 @@ def fuse_bottom_up(
             logits, "short_range" (P, 2, H, W), "middle_range" (E, 2, H, W), "long_range" (P, 2, H, W), offsets (dy, dx)
             in pixels.
         categories: of the data set, C of them.
+        size: (H, W) of the result in pixels, to which it is brought by nearest neighbour; None keeps the outputs'.
         graph: P keypoint kinds and E edges.
         radius: R of the disks in pixels, as in training; 25 in the paper. What else is in pixels is a multiple of it.
         min_area: stuff of fewer pixels than this becomes void; 0 as in the paper (no small-region removal).
@@ -155,7 +158,7 @@ def fuse_bottom_up(
         score_threshold=score_threshold,
         max_instances=max_instances,
     )
-    return _fuse(outputs, categories, graph, constants, min_area)
+    return resize_nearest(_fuse(outputs, categories, graph, constants, min_area), size)
 
 
 def _fuse(

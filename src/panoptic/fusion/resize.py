@@ -8,15 +8,17 @@ from torch import Tensor
 from panoptic.structures import FusionResult, PanopticMap, Segment
 
 
-def resize_nearest(result: FusionResult, size: tuple[int, int]) -> FusionResult:
+def resize_nearest(result: FusionResult, size: tuple[int, int] | None) -> FusionResult:
     """The panoptic and semantic maps at `size` = (H, W), nearest neighbour; segments that vanish leave the table.
+
+    With None the result itself.
 
     Raises:
         ValueError: a result with instances; masks are resized before fusion, not after.
     """
     if result.instances is not None:
         raise ValueError("expected a result without instances; resize masks and logits before fusion instead")
-    if result.panoptic_map.size == size:
+    if size is None or result.panoptic_map.size == size:
         return result
     segment_ids = _nearest(result.panoptic_map.segment_ids, size)
     ids, areas = torch.unique(segment_ids, return_counts=True)

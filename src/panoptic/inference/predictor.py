@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panoptic.checkpoints import categories_of, find_checkpoint, load_weights, read_checkpoint, without_weights
-from panoptic.fusion.resize import resize_nearest
 from panoptic.instantiation import build
 from panoptic.models.build import build_network
-from panoptic.models.network import PanopticNetwork, image_outputs
+from panoptic.models.network import ImageOutputs, PanopticNetwork
 from panoptic.structures import Category, FusionResult, ImageStatistics, PanopticMap, Sample
 
 
@@ -119,10 +118,9 @@ class Predictor:
     @torch.inference_mode()
     def fuse(self, outputs: Mapping[str, Any], prepared: NetworkInput) -> PanopticMap:
         """The prediction at the size of the image, on the CPU."""
-        upsampled = image_outputs(outputs, 0, prepared.size)  # 16 times the memory, so not before it is needed
-        fused = self.fusion(upsampled, self.categories)
         height, width = prepared.photograph.shape[-2:]
-        return resize_nearest(fused, (int(height), int(width))).panoptic_map.to("cpu")
+        fused = self.fusion(ImageOutputs(outputs, 0, prepared.size), self.categories, size=(int(height), int(width)))
+        return fused.panoptic_map.to("cpu")
 
 
 def as_image(image: str | Path | np.ndarray | Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -147,6 +147,29 @@ class PanopticNetwork(nn.Module):
         return normalised
 
 
-def image_outputs(outputs: Mapping[str, Output], index: int, image_size: tuple[int, int]) -> dict[str, Any]:
-    """What fusion reads of one image: {head: its output at the network's input resolution, without padding}."""
-    return {name: output.image(index, image_size) for name, output in outputs.items()}
+class ImageOutputs(Mapping[str, Any]):
+    """What fusion reads of one image: {head: its output at the network's input resolution, without padding}.
+
+    Outputs are upsampled when they are asked for, to 16 times the memory at stride 4, and not kept: a fusion that is
+    done with one before it reads the next never holds all of them.
+
+    Args:
+        outputs: of a batch, by head.
+        index: of the image in the batch.
+        image_size: its (h, w) before padding.
+    """
+
+    def __init__(self, outputs: Mapping[str, Output], index: int, image_size: tuple[int, int]) -> None:
+        self._outputs, self._index, self._image_size = outputs, index, image_size
+
+    def __getitem__(self, name: str) -> Any:
+        return self._outputs[name].image(self._index, self._image_size)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._outputs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs)
+
+    def __len__(self) -> int:
+        return len(self._outputs)

@@ -16,10 +16,9 @@ from torchmetrics import MetricCollection
 
 from panoptic.balancing.base import LossBalancer
 from panoptic.checkpoints import entry_of
-from panoptic.fusion.resize import resize_nearest
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.metrics.rows import join_category_rows
-from panoptic.models.network import PanopticNetwork, image_outputs
+from panoptic.models.network import ImageOutputs, PanopticNetwork
 from panoptic.structures import Batch, Category, FusionResult, ImageStatistics
 from panoptic.training.processes import ImageMeans, mean_over_processes, sum_over_processes
 
@@ -129,12 +128,11 @@ class PanopticModule(pl.LightningModule):
         self.val_losses.update(self.network.losses(outputs, features, batch), len(batch.samples))
         results = []
         for index, sample in enumerate(batch.samples):
-            fused = self.fusion(image_outputs(outputs, index, batch.image_sizes[index]), self.categories)
             truth = batch.truths[index]
-            if self.score_at == "original":
-                fused = resize_nearest(fused, truth.size)
-            elif sample.panoptic_map is not None:
+            if self.score_at == "network" and sample.panoptic_map is not None:
                 truth = sample.panoptic_map
+            of_image = ImageOutputs(outputs, index, batch.image_sizes[index])
+            fused = self.fusion(of_image, self.categories, size=truth.size)
             self.quality.update(fused.panoptic_map, truth.to(fused.panoptic_map.segment_ids.device))
             results.append(fused)
         return results
