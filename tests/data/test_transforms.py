@@ -5,7 +5,7 @@ import pytest
 import torch
 from drawn import draw
 
-from panoptic.data.transforms import EvalTransform, TrainTransform, mean_colour
+from panoptic.data.transforms import EvalTransform, TrainTransform, WholeImageTransform, mean_colour
 from panoptic.structures import ImageStatistics, Instances, PanopticMap, Sample, Segment
 
 STILL = {"scale": (1.0, 1.0), "flip": 0.0, "colour": 0.0}
@@ -255,3 +255,64 @@ def test_wrong_settings_are_errors(arguments, message):
 def test_a_wrong_longest_side_is_an_error():
     with pytest.raises(ValueError, match="expected a longest side of at least 1 pixel, got 0"):
         EvalTransform(0)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (800, 1067)),
+        ((640, 480), (1067, 800)),
+        ((300, 900), (444, 1333)),  # the long side decides: 800 / 300 would make it 2400
+        ((800, 1333), (800, 1333)),
+        ((1600, 1700), (800, 850)),
+    ],
+)
+def test_a_whole_image_has_the_sides_of_mask_r_cnn(size, expected):
+    sample = Sample(torch.zeros(3, *size, dtype=torch.uint8), 0, "", None, None, size)
+    assert WholeImageTransform()(sample).size == expected
+
+
+def test_a_whole_image_without_sides_keeps_its_size_but_for_the_scale():
+    before = sample_of(blocks(23, 31))
+    kept = WholeImageTransform(short_side=None, long_side=None)(before, 5)
+    assert torch.equal(kept.image, before.image)
+    assert torch.equal(kept.panoptic_map.segment_ids, before.panoptic_map.segment_ids)
+    scaled = WholeImageTransform(short_side=None, long_side=None, scale=(0.8, 1.0))
+    sizes = {scaled(before, seed).size for seed in range(40)}
+    assert {height for height, _ in sizes} == set(range(18, 24))
+    assert all(abs(width - 31 / 23 * height) < 1.5 for height, width in sizes)
+
+
+def test_a_whole_image_is_resized_as_its_map_and_its_masks():
+    panoptic_map = blocks(24, 36, cell=12)
+    ids = [segment.id for segment in panoptic_map.segments]
+    before = sample_of(panoptic_map, instances=instances_of(panoptic_map, ids))
+    after = WholeImageTransform(short_side=48, long_side=None)(before)
+    assert after.size == (48, 72)
+    assert torch.equal(
+        after.panoptic_map.segment_ids, panoptic_map.segment_ids.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    )
+    for mask, i in zip(after.instances.masks, ids, strict=True):
+        assert torch.equal(mask, after.panoptic_map.segment_ids == i)
+
+
+def test_a_whole_image_is_flipped_as_often_as_asked():
+    before = sample_of(blocks(9, 13))
+    for flip, expected in ((0.0, {False}), (0.5, {False, True}), (1.0, {True})):
+        transform = WholeImageTransform(short_side=None, long_side=None, flip=flip)
+        flipped = {torch.equal(transform(before, seed).image, before.image.flip(2)) for seed in range(20)}
+        assert flipped == expected
+        assert torch.equal(transform(before, 3).image, transform(before, 3).image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"short_side": 0}, "expected sides of at least 1 pixel, got 0 and 1333"),
+        ({"scale": (1.0, 0.8)}, "expected a scale range of two positive numbers in order"),
+        ({"flip": 1.5}, "expected flip in 0..1, got 1.5"),
+    ],
+)
+def test_a_whole_image_cannot_have(options, message):
+    with pytest.raises(ValueError, match=message):
+        WholeImageTransform(**options)

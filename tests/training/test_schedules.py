@@ -40,6 +40,17 @@ def test_warm_up_rises_in_equal_steps_and_multiplies_the_policy():
     ) == pytest.approx([RATE * factor * (0.5 if step >= 7 else 1) for step, factor in enumerate(rise)])
 
 
+def test_a_warm_up_rises_evenly_from_its_start():
+    found = rates(lambda optimizer: step_decay(optimizer, 10, milestones=[0.95], warmup_steps=4, warmup_start=0.1), 6)
+    assert found == pytest.approx([RATE * factor for factor in (0.1, 0.325, 0.55, 0.775, 1, 1)])
+
+
+@pytest.mark.parametrize("start", [0, -0.1, 1.1])
+def test_a_start_of_the_warm_up_outside_of_0_and_1_is_refused(start):
+    with pytest.raises(ValueError, match=rf"expected a warmup_start in \(0, 1\], got {start}"):
+        rates(lambda optimizer: step_decay(optimizer, 10, warmup_steps=4, warmup_start=start), 1)
+
+
 @pytest.mark.parametrize("warmup_steps", [0, 1, 9])
 def test_the_first_step_learns_something_and_the_warm_up_ends_at_its_step(warmup_steps):
     found = rates(

@@ -105,6 +105,44 @@ class EvalTransform:
         return _apply(self._compose, sample, seed, (0, 0, 0))
 
 
+@dataclass(frozen=True)
+class WholeImageTransform:
+    """The whole image, resized by its sides and perhaps flipped, without a crop: as detectors are trained and scored.
+
+    Args:
+        short_side: to which the shorter side is resized, in pixels; None keeps the image's size. 800 in Mask R-CNN.
+        long_side: the longer side is at most this; the shorter one then falls short. None is no limit. 1333.
+        scale: range of a further factor of both sides, uniform.
+        flip: probability of the horizontal flip; 0 with one scale leaves nothing random, for evaluation.
+    """
+
+    short_side: int | None = 800
+    long_side: int | None = 1333
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if any(side is not None and side < 1 for side in (self.short_side, self.long_side)):
+            raise ValueError(f"expected sides of at least 1 pixel, got {self.short_side} and {self.long_side}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"expected a scale range of two positive numbers in order, got {tuple(self.scale)}")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"expected flip in 0..1, got {self.flip}")
+
+    def __call__(self, sample: Sample, seed: int = 0) -> Sample:
+        """The resized sample; `seed` decides scale and flip."""
+        factor = 1.0 if self.short_side is None else self.short_side / min(sample.size)
+        if self.long_side is not None:
+            factor = min(factor, self.long_side / max(sample.size))
+        generator = np.random.default_rng(seed)
+        factor *= generator.uniform(*self.scale)
+        height, width = (max(1, round(factor * side)) for side in sample.size)
+        steps: list[A.BasicTransform] = [A.HorizontalFlip(p=float(generator.random() < self.flip))]
+        if (height, width) != sample.size:
+            steps.append(A.Resize(height, width, mask_interpolation=_NEAREST, area_for_downscale="image"))
+        return _apply(A.Compose(steps, additional_targets={"inside": "mask"}), sample, seed, (0, 0, 0))
+
+
 def _longest_side(length: int) -> A.LongestMaxSize:
     """The step that brings the longest side to `length` pixels."""
     if length < 1:

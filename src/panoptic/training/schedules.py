@@ -50,6 +50,7 @@ def step_decay(
     factor: float = 0.1,
     warmup_steps: int = 0,
     warmup_images: int | None = None,
+    warmup_start: float | None = None,
     images_per_step: int = 1,
 ) -> LambdaLR:
     """Multiply by `factor` at each milestone.
@@ -62,9 +63,10 @@ def step_decay(
         factor: by which the rate drops.
         warmup_steps: W steps of a linear rise, 1 / (W + 1) at the first.
         warmup_images: the same in images instead.
+        warmup_start: factor of the first step, 0.1 in OANet (Sec. 4.2: 0.002 to 0.02); None is that of `warmup_steps`.
         images_per_step: of all processes and accumulated batches together; only counts in images need it.
     """
-    warmup = _Warmup(warmup_steps, warmup_images, images_per_step, total_steps)
+    warmup = _Warmup(warmup_steps, warmup_images, images_per_step, total_steps, warmup_start)
     drops = _milestone_steps(milestones, milestone_images, images_per_step, total_steps)
 
     def rate(step: int) -> float:
@@ -113,9 +115,11 @@ def end_of_training(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 class _Warmup:
-    """(seen + 1) / (length + 1) until it is 1; both in steps, or both in images."""
+    """A linear rise from `start` at the first step (image) to 1 after `steps` (`images`); start is 1 / (length + 1)."""
 
-    def __init__(self, steps: int, images: int | None, images_per_step: int, total_steps: int) -> None:
+    def __init__(
+        self, steps: int, images: int | None, images_per_step: int, total_steps: int, start: float | None = None
+    ) -> None:
         if images is None and not 0 <= steps < total_steps:
             raise ValueError(f"expected 0 <= warmup_steps < total steps {total_steps}, got {steps}")
         if images is not None and steps:
@@ -126,11 +130,15 @@ class _Warmup:
             raise ValueError(
                 f"expected 0 <= warmup_images < {total_steps * images_per_step} images of the training, got {images}"
             )
+        if start is not None and not 0 < start <= 1:
+            raise ValueError(f"expected a warmup_start in (0, 1], got {start}")
         self.length, self.per_step = (steps, 1) if images is None else (images, images_per_step)
+        self.start = 1 / (self.length + 1) if start is None else start
 
     def __call__(self, step: int) -> float:
         """The factor of a step, counted from 0."""
-        return min(1.0, (step * self.per_step + 1) / (self.length + 1))
+        seen = step * self.per_step
+        return 1.0 if seen >= self.length else self.start + (1 - self.start) * seen / self.length
 
 
 def _milestone_steps(
