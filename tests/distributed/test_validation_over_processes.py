@@ -29,7 +29,7 @@ class HalfOfTruth:
         self.images = iter(EvalSampler(len(split), rank, world_size).indices)
         self.split = split
 
-    def __call__(self, outputs, categories):
+    def __call__(self, outputs, categories, size):
         truth = self.split[next(self.images)].panoptic_map
         kept = truth.segments[::2]
         ids = truth.segment_ids.roll(2, dims=1)
