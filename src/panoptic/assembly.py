@@ -12,15 +12,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from panoptic.analysis.model_summary import model_table, summarize_parts
 from panoptic.data.datamodule import PanopticDataModule
+from panoptic.inference.networks import try_fusion
 from panoptic.instantiation import build
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.models.build import build_network
-from panoptic.models.network import ImageOutputs
+from panoptic.models.initialization import initialize_from
+from panoptic.models.joined import Network
 from panoptic.resume import ResumePoint
-from panoptic.training.callbacks import CategoryTables, Pictures
+from panoptic.training.callbacks import CategoryScores, CategoryTables, Pictures
 from panoptic.training.checkpointing import LoggerPositions, SeedSteps, StepCheckpoints, WholeFileIO
 from panoptic.training.data_wait import DataWait
 from panoptic.training.lr_scaling import with_scaled_rate
@@ -39,9 +42,18 @@ def build_data(config: Mapping[str, Any]) -> PanopticDataModule:
     return data
 
 
-def build_module(config: Mapping[str, Any], data: PanopticDataModule) -> PanopticModule:
-    """Network, fusion, balancing and schedule around the data's categories; connects the data to the network."""
-    network = build_network(config, data.categories, data.image_statistics)
+def build_module(config: Mapping[str, Any], data: PanopticDataModule, network: Network | None = None) -> PanopticModule:
+    """Network, fusion, balancing and schedule around the data's categories; connects the data to the network.
+
+    Args:
+        config: resolved.
+        data: whose categories and statistics are used.
+        network: with weights; None makes that of the configuration, with the weights that `init_from` names.
+    """
+    if network is None:
+        network = build_network(config, data.categories, data.image_statistics)
+        if config.get("init_from") is not None:
+            rank_zero_only(print)(initialize_from(network, config["init_from"]))
     data.connect(network.encoders, network.size_rule)
     return PanopticModule(
         network,
@@ -76,7 +88,9 @@ def start_report(config: Mapping[str, Any], module: PanopticModule) -> Iterator[
     parts: dict[str, torch.nn.Module] = {}
     for number, path in enumerate(network.paths):
         name = f" {number + 1}" if number else ""
-        parts |= {f"backbone{name}": path.backbone, f"decoder{name}": path.decoder, **path.named_heads()}
+        if all(path.backbone is not part for part in parts.values()):
+            parts[f"backbone{name}"] = path.backbone
+        parts |= {f"decoder{name}": path.decoder, **path.named_heads()}
     size = network.size_rule.pad(*(config["data"].get("train_transform", {}).get("size") or (512, 512)))
     rows, reason = summarize_parts(network, parts, torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta"), [size])
     yield model_table(rows, size, reason)
@@ -91,24 +105,9 @@ def start_report(config: Mapping[str, Any], module: PanopticModule) -> Iterator[
         yield f"training ends after {end_of_training(config)['max_steps']} steps, {config['max_images']} images"
 
 
-@torch.no_grad()
 def try_out(module: PanopticModule) -> None:
-    """Fuse the outputs of one small image, so that parts which do not fit fail before training.
-
-    Raises:
-        ValueError: the fusion lacks an output, or does not know an argument of its configuration.
-    """
-    size = module.network.size_rule.pad(64, 64)
-    training = module.network.training
-    outputs, _ = module.network.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8), [size])
-    module.network.train(training)
-    try:
-        module.fusion(ImageOutputs(outputs, 0, size), module.categories)
-    except (KeyError, TypeError) as error:
-        message = error.args[0] if error.args else error
-        raise ValueError(
-            f"heads {sorted(outputs)} and fusion do not fit: {message}; choose heads= and fusion="
-        ) from error
+    """Fuse the outputs of one small image before training; errors as `try_fusion`."""
+    try_fusion(module.network, module.fusion, module.categories)
 
 
 def build_trainer(
@@ -131,6 +130,7 @@ def build_trainer(
         LoggerPositions(),
         Pictures(folder / "pictures", count=config["pictures"]),
         CategoryTables(),
+        *([CategoryScores(config["logged_categories"])] if config["logged_categories"] else []),
         *[build(node) for node in (config["callbacks"] or {}).values()],
         ShareStatistics(),  # after a moving average has put its weights in place
         ModelCheckpoint(filename="best", monitor="val_pq", mode="max", **kept),

@@ -138,5 +138,6 @@ def categories_of(content: Mapping[str, Any]) -> list[Category]:
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without its sources of backbone weights: those of the checkpoint replace them."""
-    return {**config, "backbone": {**config["backbone"], "pretrained": False, "checkpoint": None}}
+    """The configuration without its sources of weights: those of the checkpoint replace them."""
+    backbone = {**config["backbone"], "pretrained": False, "checkpoint": None}
+    return {**config, "backbone": backbone, "init_from": None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-OPEN_NODES = {"train": ("loss_weights.",), "evaluate": ("data.", "fusion.")}
+OPEN_NODES = {"train": ("loss_weights.",), "evaluate": ("data.", "fusion."), "predict": ("fusion.",)}
 """Nodes of each command to which keys may be added; whoever reads them checks the names."""
 
 ANY_KIND = ("trainer.devices", "trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.val_check_interval")
@@ -122,6 +122,26 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise ValueError(f"give {missing[1]}=..., it has no default") from None
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def options_and_fusion(config: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The resolved options of a command for a run, and its node `fusion` as it is: that refers to nodes of the run."""
+    fusion = OmegaConf.to_container(config["fusion"])
+    assert isinstance(fusion, dict)
+    with open_dict(config):
+        del config["fusion"]
+    return resolved(config), {str(key): value for key, value in fusion.items()}
+
+
+def with_fusion(config: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run with changes of its fusion, or with another fusion.
+
+    Args:
+        config: of the run, resolved.
+        change: keys of the run's fusion with new values; with a `_target_` it is another fusion, and replaces it.
+    """
+    node = {"_partial_": True, **change} if "_target_" in change else OmegaConf.merge(config["fusion"], change)
+    return {**config, "fusion": resolved(OmegaConf.create({**config, "fusion": node}))["fusion"]}
 
 
 def _missing_choice(error: MissingConfigException, config_dir: str | None) -> str:

@@ -15,10 +15,11 @@ from rich.console import Console
 
 from panoptic.analysis.tables import category_table, quality_table
 from panoptic.assembly import build_data, build_module, precision, try_out
-from panoptic.checkpoints import find_checkpoint, load_weights, read_checkpoint, without_weights
-from panoptic.configuration import parse_overrides, resolved
+from panoptic.checkpoints import find_checkpoint, read_checkpoint, without_weights
+from panoptic.configuration import options_and_fusion, parse_overrides, with_fusion
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.data.panoptic_writer import PanopticWriter
+from panoptic.inference.networks import SecondRun, load_network
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.run_folder import whole_folder
 from panoptic.structures import ImageStatistics
@@ -31,15 +32,14 @@ def main(argv: Sequence[str]) -> int:
     composed = parse_overrides("evaluate", "Score a trained run on held-out images; writes evaluation.json.", argv)
     if composed is None:
         return 0
-    options = resolved(composed)
+    options, fusion = options_and_fusion(composed)
     path = find_checkpoint(options["run"], options["checkpoint"])
     content = read_checkpoint(path)
-    config = _with_changes(content["panoptic"]["config"], options)
+    config = _with_changes(with_fusion(content["panoptic"]["config"], fusion), options)
     data = build_data(config)
     data.train.image_statistics = ImageStatistics(**content["panoptic"]["statistics"])
-    module = build_module(config, data)
-    _check_same_categories(module, content, path)
-    load_weights(module, content, path)
+    _check_same_categories(data, content, path)
+    module = build_module(config, data, load_network(content, path, SecondRun.of(options)))
     try_out(module)
     with whole_folder(Path(str(options["out"] or f"{options['run']}/evaluation_{options['split']}"))) as folder:
         report = _evaluate(module, data, options, folder)
@@ -89,22 +89,21 @@ def _run(module: PanopticModule, data: Any, options: dict[str, Any], folder: Pat
 
 
 def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The run's configuration, without sources of weights, with `evaluate.size` and the changes of data and fusion."""
-    node, fusion = (OmegaConf.to_container(OmegaConf.merge(config[name], options[name])) for name in ("data", "fusion"))
+    """The run's configuration, without sources of weights, with `evaluate.size` and the changes of the data."""
+    node = OmegaConf.to_container(OmegaConf.merge(config["data"], options["data"]))
     assert isinstance(node, dict)
     if options["split"] not in ("val", "test") or node.get(options["split"]) is None:
         raise ValueError(f"the run's data has no split {options['split']!r} to evaluate; choose val or give data.test")
     return {
         **without_weights(config),
-        "fusion": fusion,
         "data": {**node, "val": node[options["split"]], "train": node[options["split"]]},  # train may be elsewhere
         "evaluate": {"size": options["size"]},
     }
 
 
-def _check_same_categories(module: PanopticModule, content: dict[str, Any], path: Path) -> None:
+def _check_same_categories(data: PanopticDataModule, content: dict[str, Any], path: Path) -> None:
     trained = [entry["name"] for entry in content["panoptic"]["categories"]]
-    here = [category.name for category in module.categories]
+    here = [category.name for category in data.categories]
     if trained != here:
         raise ValueError(f"{path} was trained on categories {trained}, but the data has {here}")
 

@@ -11,6 +11,7 @@ UNTRUE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning
     r"It is recommended to use `self.log\('val_\w+', ..., sync_dist=True\)`",  # computed over all processes already
     r"The ``compute`` method of metric ImageMeans was called before the ``update``",  # a process without an image
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # batch norm with frozen statistics
     r"The '\w+_dataloader' does not have many workers",  # the number is the user's, and results do not depend on it
 )
 ADVERTISEMENT = "litlogger"

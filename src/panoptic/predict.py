@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from panoptic.configuration import parse_overrides, resolved
+from panoptic.configuration import options_and_fusion, parse_overrides, with_fusion
 from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.data.transforms import EvalTransform
 from panoptic.drawing import overlay
+from panoptic.inference.networks import SecondRun, try_fusion
 from panoptic.inference.predictor import Predictor
 from panoptic.inference.stream import StageTimes, predict_stream
 from panoptic.run_folder import whole_folder
@@ -29,13 +31,19 @@ def main(argv: Sequence[str]) -> int:
     composed = parse_overrides("predict", "Segment photographs of any size; writes PNG + JSON and overlays.", argv)
     if composed is None:
         return 0
-    config = resolved(composed)
+    config, fusion = options_and_fusion(composed)
     if config["image_ids"] not in IMAGE_IDS:
         raise ValueError(f"expected image_ids=number or name, got {config['image_ids']!r}")
     if config["longest_side"] is not None and type(config["longest_side"]) is not int:
         raise ValueError(f"expected a whole number for longest_side, got {config['longest_side']!r}")
     images = find_images(config["images"])
-    predictor = Predictor.from_run(config["run"], config["checkpoint"])
+    predictor = Predictor.from_run(
+        config["run"],
+        config["checkpoint"],
+        second=SecondRun.of(config),
+        configure=partial(with_fusion, change=fusion),
+    )
+    try_fusion(predictor.network, predictor.fusion, predictor.categories)
     if config["longest_side"] is not None:
         predictor.resize = EvalTransform(config["longest_side"])
     with whole_folder(Path(str(config["out"]))) as folder:

@@ -14,6 +14,7 @@ FREE_KEYS = (
     "resume",
     "accept_changes",
     "checkpoint_every",
+    "init_from",
     "pictures",
     "logger",
     "data.num_workers",
@@ -24,7 +25,7 @@ FREE_KEYS = (
     "trainer.profiler",
     "trainer.log_every_n_steps",
 )
-"""What may differ: where and how a run is made and shown, not what it computes."""
+"""What may differ: where and how a run is made and shown, not what it computes; weights to begin with are not read."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from panoptic.analysis.tables import quality_table
 from panoptic.assembly import build_data, build_module, build_trainer, start_report, try_out
 from panoptic.data.datamodule import PanopticDataModule
+from panoptic.models.build import build_network
 from panoptic.resume import ResumePoint, find_resume_point
 from panoptic.run_folder import open_run_folder, record_run
 from panoptic.training.module import PanopticModule
@@ -31,7 +32,9 @@ def train(config: dict[str, Any], request: StopRequest) -> None:
     point = find_resume_point(config)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
-    module = build_module(config, data)
+    # a run that goes on has its weights from its checkpoint, not from `init_from`, which may be gone
+    resumed = None if point is None else build_network(config, data.categories, data.image_statistics)
+    module = build_module(config, data, resumed)
     try_out(module)
     own = None if point is None else point.path.parents[1]
     chosen = config["run"] or own

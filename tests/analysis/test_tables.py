@@ -68,3 +68,19 @@ def test_rows_of_different_categories_are_an_error():
     quality, covering, semantic = rows_of(draw("a"), draw("a"))
     with pytest.raises(ValueError, match="rows of the same categories"):
         join_category_rows(quality, covering[::-1], semantic)
+
+
+def test_mask_ap_has_columns_where_there_is_one():
+    values = {"pq": 0.5, "mask_ap": 0.25, "mask_ap50": math.nan, "semantic_map_miou": 0.75}
+    lines = printed(quality_table(values, title=""))
+    heading = next(line for line in lines if "PQ" in line)
+    assert heading[-7:] == ["mIoU", "AP", "AP50", "mIoU", "of", "semantic", "map"]
+    assert ["all", "50.00", "-", "-", "-", "-", "25.00", "-", "75.00"] in lines
+    assert ["things", *["-"] * 8] in lines
+
+
+def test_the_category_table_has_mask_ap_where_there_is_one():
+    target = draw("aab", categories={"a": 0, "b": 1})
+    rows = [{**row, "mask_ap": 0.25, "semantic_map_iou": 0.5} for row in rows_of(target, target)[0]]
+    lines = printed(category_table(rows, title=""))
+    assert ["car", "thing", "100.00", "100.00", "100.00", "25.00", "50.00", "1", "0", "0"] in lines

@@ -4,15 +4,47 @@ import torch
 from torch import Tensor
 
 from panoptic.configuration import config_folder, load_config, resolved
-from panoptic.data.loading import Collate, Encoders, LoadedSample
+from panoptic.data.loading import Collate, Encoders, LoadedSample, map_tensors
+from panoptic.data.masks import mask_boxes
 from panoptic.data.scenes import Scenes
 from panoptic.data.transforms import mean_colour
 from panoptic.models.build import build_network
-from panoptic.structures import VOID, Batch, Features, PanopticMap, Sample, Segment
+from panoptic.structures import VOID, Batch, Features, Instances, PanopticMap, Sample, Segment
 
 SMALL = ["backbone.name=test_resnet", "decoder.filters=16", "keypoints.radius=6.0"]
 SCENES = Scenes(split="train", length=30, size=(48, 64), difficulty="hard")
 CATEGORIES = SCENES.categories
+
+
+def pyramid(decoder):
+    """A feature pyramid, and a semantic head that reads it."""
+    return [f"decoder={decoder}", "backbone.output_stride=32", "head@heads.semantic=semantic_two_conv"]
+
+
+def small_mask_rcnn(name):
+    """What makes a Mask R-CNN quick on small images."""
+    options = {
+        "anchor_sizes": "[8,16,32,64,128]",
+        "num_proposals": 50,
+        "num_training_proposals": 60,
+        "num_sampled_regions": 32,
+        "box_filters": 32,
+        "mask_filters": 16,
+    }
+    return [f"heads.{name}.{option}={value}" for option, value in options.items()]
+
+
+RANKING = [*pyramid("fpn"), "+head@heads.instances=mask_rcnn", *small_mask_rcnn("instances")]
+PARTS = {
+    "mask_rcnn": [*pyramid("fpn"), *small_mask_rcnn("tested")],
+    "semantic_asp_rp": pyramid("fpn"),
+    "semantic_stuff_branch": pyramid("fpn_rpn_features"),
+    "semantic_two_conv": pyramid("fpn"),
+    "spatial_ranking": RANKING,
+    "spatial_ranking_1x1": RANKING,
+    "spatial_ranking_3x3": RANKING,
+}
+"""What heads of `conf/head`, as `heads.tested`, need beside them instead of the default decoder and semantic head."""
 
 
 def choices(group):
@@ -47,7 +79,29 @@ def unlabelled(sample):
 
 
 def with_map(sample, panoptic_map):
-    return Sample(sample.image, sample.image_id, sample.file_name, panoptic_map, None, sample.size)
+    """The same image with another map, and its things as instances."""
+    instances = things_of(panoptic_map)
+    return Sample(sample.image, sample.image_id, sample.file_name, panoptic_map, instances, sample.size)
+
+
+def things_of(panoptic_map) -> Instances:
+    things = [segment for segment in panoptic_map.segments if CATEGORIES[segment.category_id].is_thing]
+    ids = torch.tensor([segment.id for segment in things], dtype=torch.int64)
+    masks = panoptic_map.segment_ids == ids[:, None, None]
+    return Instances(
+        category_ids=torch.tensor([segment.category_id for segment in things], dtype=torch.int64),
+        masks=masks,
+        boxes=mask_boxes(masks),
+        scores=torch.ones(len(things)),
+        is_crowd=torch.tensor([segment.is_crowd for segment in things], dtype=torch.bool),
+    )
+
+
+def as_tensors(value):
+    """The tensors of a dataclass, or of a tensor itself, in a list."""
+    found: list[Tensor] = []
+    map_tensors(value, lambda tensor: found.append(tensor) or tensor, {})
+    return found
 
 
 def batch_of(network, samples) -> Batch:

@@ -17,7 +17,7 @@ from panoptic.inference.predictor import Predictor, as_image
 @pytest.fixture
 def predict(random_predictor, photographs, tmp_path, monkeypatch):
     """Run the command on the photographs; returns the exit status and the folder."""
-    monkeypatch.setattr(Predictor, "from_run", lambda run, checkpoint: random_predictor)
+    monkeypatch.setattr(Predictor, "from_run", lambda run, checkpoint, **options: random_predictor)
     out = tmp_path / "out"
 
     def run(*words, images=photographs[0].parent):

@@ -2,14 +2,16 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from panoptic.configuration import load_config, resolved
 from panoptic.data.scenes import Scenes
+from panoptic.fusion.arrays import padded_array
 from panoptic.models.build import build_network
-from panoptic.models.heads.base import prediction_layers
+from panoptic.models.heads.base import DenseOutput, prediction_layers
 
 SCENES = Scenes(split="train", length=1, size=(48, 64), difficulty="easy")
 NUM_CATEGORIES = len(SCENES.categories)
@@ -140,3 +142,10 @@ def test_small_heads_take_the_same_options():
     assert {type(head.layers) for head in flat.heads.values()} == {nn.Conv2d}
     alone = network_of("backbone.name=test_resnet", "heads=semantic", "deep_head=false")
     assert isinstance(alone.heads["semantic"].layers, nn.Conv2d)
+
+
+def test_the_fusion_reads_upsampled_outputs_where_they_are_whatever_the_networks_memory_order():
+    values = torch.randn(1, 6, 5, 7).to(memory_format=torch.channels_last)
+    for pairs in (False, True):
+        image = DenseOutput(values, (17, 25), pairs=pairs).image(0, (15, 22))
+        assert np.shares_memory(padded_array(image), image.numpy())

@@ -14,7 +14,7 @@ from tiny_training import TINY, compose, data_and_module, plain_trainer
 from panoptic.__main__ import main
 from panoptic.assembly import build_trainer
 from panoptic.run_folder import RUN_FOLDER_VARIABLE
-from panoptic.training.callbacks import Pictures
+from panoptic.training.callbacks import CategoryScores, Pictures
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +49,24 @@ def test_every_validation_writes_so_many_pictures(tmp_path, overrides, pictures,
             # 64 px are shown nine times, 32 px eighteen times as large: 576 a panel; gaps of 6 between the three
             assert width == 3 * 576 + 2 * 6
             assert height > 576 * image_size[0] / image_size[1]
+
+
+def test_chosen_categories_are_logged_one_by_one():
+    data, module = data_and_module(*SEMANTIC)
+    trainer = plain_trainer(CategoryScores(["sky", "road"]), limit_val_batches=None)
+    trainer.validate(module, datamodule=data, verbose=False)
+    rows = {row["name"]: row for row in module.category_rows()}
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for name in ("sky", "road"):
+        for score in ("pq", "pc", "semantic_iou"):
+            assert logged[f"val_{score}_{name}"] == pytest.approx(100 * rows[name][score], nan_ok=True)
+    assert not any(name.endswith("_grass") for name in logged)
+
+
+def test_an_unknown_category_to_log_is_named():
+    data, module = data_and_module(*SEMANTIC)
+    with pytest.raises(ValueError, match=r"logged_categories names \['cow'\], but the data set's categories are \["):
+        plain_trainer(CategoryScores(["cow", "sky"])).validate(module, datamodule=data, verbose=False)
 
 
 @pytest.mark.parametrize(("count", "written"), [(0, 0), (9, 3)])

@@ -10,7 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 _QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "miou": "mIoU"}
-_PERCENTAGES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "semantic_iou": "IoU"}
+_WITH_INSTANCES = {"mask_ap": "AP", "mask_ap50": "AP50", "semantic_map_miou": "mIoU of semantic map"}
+_PERCENTAGES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "semantic_iou": "IoU"} | {
+    "mask_ap": "AP",
+    "mask_ap50": "AP50",
+    "semantic_map_iou": "IoU of semantic map",
+}
 _COUNTS = {"tp": "TP", "fp": "FP", "fn": "FN"}
 
 
@@ -20,7 +25,7 @@ def percent(fraction: float | None) -> str:
 
 
 def quality_table(values: Mapping[str, float], title: str) -> Table:
-    """Rows all, things and stuff; columns PQ, SQ, RQ, PC and mIoU in percent.
+    """Rows all, things and stuff; columns PQ, SQ, RQ, PC and mIoU in percent, and mask AP where there is one.
 
     Args:
         values: fractions under the names that the metrics' `compute` gives (`pq`, `pq_things`, `pc_stuff`, `miou`, ..),
@@ -36,16 +41,17 @@ def quality_table(values: Mapping[str, float], title: str) -> Table:
         )
     table = Table(title=escape(title))
     table.add_column("")
-    for heading in _QUALITIES.values():
+    columns = _QUALITIES | {name: heading for name, heading in _WITH_INSTANCES.items() if name in values}
+    for heading in columns.values():
         table.add_column(heading, justify="right")
     for row, suffix in (("all", ""), ("things", "_things"), ("stuff", "_stuff")):
-        cells = [values.get(name + suffix) for name in _QUALITIES]
+        cells = [values.get(name + suffix) for name in columns]
         table.add_row(row, *(percent(None if cell is None else float(cell)) for cell in cells))
     return table
 
 
 def category_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """One row per category: its name, its kind, and those of PQ, SQ, RQ, PC, IoU (percent), TP, FP, FN that it has.
+    """One row per category: its name, its kind, and those of PQ, SQ, RQ, PC, IoU, AP (percent), TP, FP, FN that it has.
 
     Args:
         rows: as `join_category_rows` or `PanopticQuality.per_category` give them, all with the same keys.

@@ -45,12 +45,21 @@ def read_instances_json(path: Path, categories: Sequence[Category]) -> Instances
         ValueError: not JSON, a missing key, an annotation of an unlisted image, of an unknown category or of stuff.
     """
     path = Path(path)
-    contiguous = contiguous_ids(categories)
-    things = {dataset_id for dataset_id, number in contiguous.items() if categories[number].is_thing}
+    return collect_instances(path, load_instances_json(path), categories)
+
+
+def load_instances_json(path: Path) -> Any:
+    """What the JSON holds; raises FileNotFoundError or ValueError if it is none."""
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"expected JSON in {path}, got: {error}") from error
+
+
+def collect_instances(path: Path, content: Any, categories: Sequence[Category]) -> InstancesFile:
+    """As `read_instances_json`, of the content of a JSON; `path` is for errors."""
+    contiguous = contiguous_ids(categories)
+    things = {dataset_id for dataset_id, number in contiguous.items() if categories[number].is_thing}
     try:
         entries: dict[ImageId, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
         for entry in content["annotations"]:

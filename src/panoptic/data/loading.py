@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from panoptic.data.packing import pack, unpack
 from panoptic.data.samplers import SampleKey, sample_seed
-from panoptic.structures import Batch, Category, ImageStatistics, PanopticMap, Sample, SizeRule
+from panoptic.structures import Batch, Category, ImageStatistics, Instances, PanopticMap, Sample, SizeRule
 from panoptic.targets.segment_table import ground_truth
 
 Encoder = Callable[[Sample], Any]
@@ -93,11 +93,13 @@ class LoadedSample:
         sample: after the transform.
         targets: {head: target}.
         truth: ground truth before the transform.
+        truth_instances: the data set's own instances before the transform, None where it has none.
     """
 
     sample: Sample
     targets: dict[str, Any]
     truth: PanopticMap
+    truth_instances: Instances | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +126,7 @@ class SampleLoader(Dataset[LoadedSample]):
         except Exception as error:
             error.add_note(f"while preparing {original.file_name}, image {original.image_id}, in epoch {epoch}")
             raise
-        return LoadedSample(sample, targets, truth)
+        return LoadedSample(sample, targets, truth, original.instances)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Collate:
     def __call__(self, loaded: Sequence[LoadedSample]) -> PinnableBatch:
         """Pad at the bottom and right; the samples' images become views of the batch."""
         if not loaded:
-            return PinnableBatch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), [], {}, [], [])
+            return PinnableBatch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), [], {}, [])
         sizes = [item.sample.size for item in loaded]
         height, width = self.size_rule.pad(max(h for h, _ in sizes), max(w for _, w in sizes))
         colour = torch.tensor(self.colour, dtype=torch.uint8)
@@ -159,6 +161,7 @@ class Collate:
             targets={head: [item.targets[head] for item in loaded] for head in loaded[0].targets},
             samples=samples,
             truths=[item.truth for item in loaded] if self.keep_truths else [],
+            truth_instances=[item.truth_instances for item in loaded] if self.keep_truths else [],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +14,21 @@ from panoptic.fusion.arrays import in_threads, padded_array, split_range
 from panoptic.structures import IGNORE_INDEX, VOID, Category, Segment
 
 
-def output_of(outputs: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
+def named_output(outputs: Mapping[str, Any], name: str) -> Any:
+    """One of an image's outputs; raises KeyError if there is none of this name."""
+    if name not in outputs:
+        raise KeyError(f"expected an output {name!r}, got {sorted(outputs)}; add its head to the network")
+    return outputs[name]
+
+
+def output_of(outputs: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) -> Tensor:
     """One of an image's outputs, its shape checked; None in `shape` stands for any size.
 
     Raises:
         KeyError: there is no output of this name.
         ValueError: its shape is another.
     """
-    if name not in outputs:
-        raise KeyError(f"expected an output {name!r}, got {sorted(outputs)}; add its head to the network")
-    output = outputs[name]
+    output: Tensor = named_output(outputs, name)
     fits = output.ndim == len(shape) and all(
         side == wanted if wanted is not None else side > 0 for side, wanted in zip(output.shape, shape, strict=True)
     )

@@ -18,11 +18,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from panoptic.checkpoints import categories_of, find_checkpoint, load_weights, read_checkpoint, without_weights
+from panoptic.checkpoints import categories_of, find_checkpoint, read_checkpoint
+from panoptic.inference.networks import SecondRun, load_network
 from panoptic.instantiation import build
-from panoptic.models.build import build_network
-from panoptic.models.network import ImageOutputs, PanopticNetwork
-from panoptic.structures import Category, FusionResult, ImageStatistics, PanopticMap, Sample
+from panoptic.models.joined import Network
+from panoptic.models.network import ImageOutputs
+from panoptic.structures import Category, FusionResult, PanopticMap, Sample
+
+Configure = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: PanopticNetwork,
+        network: Network,
         fusion: Callable[..., FusionResult],
         categories: Sequence[Category],
         *,
@@ -67,26 +70,49 @@ class Predictor:
         self.device = torch.device(device)
 
     @classmethod
-    def from_run(cls, run: str | Path, checkpoint: str = "best", device: torch.device | str | None = None) -> Predictor:
-        """Load a run folder's checkpoint: "best" (by PQ), "last", or a path; errors as `from_checkpoint`."""
-        return cls.from_checkpoint(find_checkpoint(run, checkpoint), device)
+    def from_run(
+        cls,
+        run: str | Path,
+        checkpoint: str = "best",
+        device: torch.device | str | None = None,
+        *,
+        second: SecondRun | None = None,
+        configure: Configure | None = None,
+    ) -> Predictor:
+        """Load a run folder's checkpoint: "best" (by PQ), "last", or a path; the rest as `from_checkpoint`."""
+        return cls.from_checkpoint(find_checkpoint(run, checkpoint), device, second=second, configure=configure)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: torch.device | str | None = None) -> Predictor:
-        """Load a checkpoint of `panoptic train`; on a GPU where there is one, unless `device` says otherwise.
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        device: torch.device | str | None = None,
+        *,
+        second: SecondRun | None = None,
+        configure: Configure | None = None,
+    ) -> Predictor:
+        """Load a checkpoint of `panoptic train`.
+
+        Args:
+            path: of the checkpoint.
+            device: where the network runs; None is a GPU where there is one.
+            second: a run of the same categories, whose heads' outputs are fused with those of the first; it sees images
+                as the first resizes them.
+            configure: makes the configuration of another one, to fuse otherwise than the run did.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not a checkpoint of this package, of another format, or of another model than it says.
+            ValueError: not a checkpoint of this package, of another format, or of another model than it says; a second
+                run that does not fit.
         """
         content = read_checkpoint(path)
-        own = content["panoptic"]
-        categories, config = categories_of(content), without_weights(own["config"])
-        network = build_network(config, categories, ImageStatistics(**own["statistics"]))
-        load_weights(network, content, path, prefix="network.")
+        config = content["panoptic"]["config"]
+        if configure is not None:
+            config = configure(config)
+        network = load_network(content, path, second)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         fusion, resize = build(config["fusion"]), build(config["data"]["eval_transform"])
-        return cls(network, fusion, categories, resize=resize, device=chosen)
+        return cls(network, fusion, categories_of(content), resize=resize, device=chosen)
 
     def __call__(self, image: str | Path | np.ndarray | Tensor) -> PanopticMap:
         """Segment one image.

@@ -1,4 +1,4 @@
-"""Cross entropy on the hardest pixels (DeeperLab, Sec. 3.3.1, Eq. 1)."""
+"""Cross entropy over pixels: of all of them, or of the hardest (DeeperLab, Sec. 3.3.1, Eq. 1)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from panoptic.structures import IGNORE_INDEX
+
+
+def pixel_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Softmax cross entropy over the labelled pixels of each image, averaged over images.
+
+    Args:
+        logits: (B, C, H, W).
+        target: (B, H, W) integer category ids, `IGNORE_INDEX` on pixels without loss.
+
+    Returns:
+        A scalar in fp32; an image without labelled pixels adds 0, with a gradient of 0.
+    """
+    target = target.long()
+    losses = F.cross_entropy(logits.float(), target, ignore_index=IGNORE_INDEX, reduction="none")  # (B, H, W)
+    labelled = (target != IGNORE_INDEX).flatten(1).sum(1)
+    return (losses.flatten(1).sum(1) / labelled.clamp(min=1)).mean()
 
 
 def bootstrapped_cross_entropy(

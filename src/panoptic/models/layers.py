@@ -63,14 +63,19 @@ class SeparableConv(nn.Sequential):
         )
 
 
-def resize_bilinear(tensor: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring (B, D, h, w) to (B, D, *size) so that corner cells stay on corner pixels.
+def resize_bilinear(tensor: Tensor, size: tuple[int, int], *, align_corners: bool = True) -> Tensor:
+    """Bring (B, D, h, w) to (B, D, *size).
 
-    At sizes 16k + 1, cell i of a level of stride s lies exactly on pixel i*s, which is what aligned corners keep.
+    Args:
+        tensor: features or logits.
+        size: (H, W) wanted.
+        align_corners: True keeps corner cells on corner pixels: at sizes 16k + 1, cell i of a level of stride s lies on
+            pixel i*s, and stays there. False keeps the borders of cells on borders of pixels: at multiples of s, cell i
+            covers the pixels i*s to i*s + s - 1.
     """
     if tensor.shape[-2:] == size:
         return tensor
-    return F.interpolate(tensor, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(tensor, size=size, mode="bilinear", align_corners=align_corners)
 
 
 def space_to_depth(tensor: Tensor, block: int) -> Tensor:

@@ -35,15 +35,26 @@ class NetworkPath(nn.Module):
         """The heads by name, in the order they run."""
         return {name: cast(Head, head) for name, head in self.heads.items()}
 
-    def features(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> Features:
-        """Normalised (B, 3, H, W) images to features."""
-        levels = self.backbone(images)
-        padded_size = (int(images.shape[-2]), int(images.shape[-1]))
+    @property
+    def readers(self) -> list[str]:
+        """Names of the heads that read features."""
+        return [name for name, head in self.named_heads().items() if head.reads_features]
+
+    def features(
+        self, levels: dict[str, Tensor], image_sizes: list[tuple[int, int]], padded_size: tuple[int, int]
+    ) -> Features:
+        """What heads read: the backbone's levels, then the decoder's.
+
+        Args:
+            levels: what the backbone made of normalised images.
+            image_sizes: (h, w) of each image before padding.
+            padded_size: (H, W) of the images.
+        """
         return Features(levels | self.decoder(levels), image_sizes, padded_size)
 
 
 class PanopticNetwork(nn.Module):
-    """Paths that may share parts by object identity; every head has one name across all paths.
+    """Paths that may share a backbone by object identity; every head has one name across all paths.
 
     Args:
         paths: at least one.
@@ -100,7 +111,7 @@ class PanopticNetwork(nn.Module):
     def forward(
         self, images: Tensor, image_sizes: list[tuple[int, int]]
     ) -> tuple[dict[str, Output], dict[str, Features]]:
-        """Run every path.
+        """Run every path, and a backbone that several of them share once.
 
         Args:
             images: (B, 3, H, W) uint8, padded at the bottom and right.
@@ -112,8 +123,12 @@ class PanopticNetwork(nn.Module):
         normalised = self._normalise(images, image_sizes)
         outputs: dict[str, Output] = {}
         features: dict[str, Features] = {}
+        levels: dict[int, dict[str, Tensor]] = {}
         for path in self.paths:
-            shared = path.features(normalised, image_sizes)
+            backbone = id(path.backbone)
+            if backbone not in levels:
+                levels[backbone] = path.backbone(normalised)
+            shared = path.features(levels[backbone], image_sizes, (int(images.shape[-2]), int(images.shape[-1])))
             for name, head in path.named_heads().items():
                 outputs[name] = head(shared, outputs)
                 features[name] = shared
@@ -130,14 +145,25 @@ class PanopticNetwork(nn.Module):
         }
 
     def shared(self, features: Mapping[str, Features]) -> list[Tensor]:
-        """The tensors on which task gradients are compared: what decoders made, where at least two heads read it."""
-        readers: dict[int, int] = {}
-        for name in self.heads:
-            readers[id(features[name])] = readers.get(id(features[name]), 0) + 1
-        once = {id(f): (f, path) for path in self.paths for name, f in features.items() if name in path.heads}
-        return [
-            f.levels[level] for key, (f, path) in once.items() if readers[key] > 1 for level in path.decoder.channels
-        ]
+        """The tensors on which task gradients are compared, none of them made of another; empty if nothing is shared.
+
+        In one path they are what its decoder made, where at least two heads read it. Of a backbone that several paths
+        share they are its last level alone ("c5", res5 of a ResNet), where OANet compares gradients (Fig. 5): those
+        before it, which decoders read too, go into it. Heads that read no features do not count.
+        """
+        paths: dict[int, list[NetworkPath]] = {}
+        for path in self.paths:
+            if path.readers:
+                paths.setdefault(id(path.backbone), []).append(path)
+        shared: list[Tensor] = []
+        for path, *others in paths.values():
+            levels = features[path.readers[0]].levels
+            if others:
+                own = [level for level in levels if level not in path.decoder.channels]
+                shared.append(levels[own[-1]])
+            elif len(path.readers) > 1:
+                shared.extend(levels[level] for level in path.decoder.shared_levels)
+        return shared
 
     def _normalise(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> Tensor:
         normalised = (images - self.mean) / self.std

@@ -16,7 +16,8 @@ class FusionResult:
 
     Args:
         panoptic_map: the prediction.
-        semantic_map: (H, W) int64 category ids; the network's own, or refined by the fusion.
+        semantic_map: (H, W) int64 category ids; the network's own, or refined by the fusion; `IGNORE_INDEX` where
+            neither says anything.
         instances: detections or refined masks that may overlap; None for fusions that make none.
     """
 

@@ -71,6 +71,7 @@ class Batch:
         targets: {head: one target per image}, what each head's `encode` returned.
         samples: the images as the network sees them, with ground truth of that size, for pictures and names.
         truths: the untouched ground truth of each image at its original size, for metrics; empty in training.
+        truth_instances: its instances of the same size, where the data set has its own; empty in training.
     """
 
     images: Tensor
@@ -78,6 +79,7 @@ class Batch:
     targets: dict[str, list[Any]]
     samples: list[Sample]
     truths: list[PanopticMap] = field(default_factory=list)
+    truth_instances: list[Instances | None] = field(default_factory=list)
 
     @property
     def padded_size(self) -> tuple[int, int]:

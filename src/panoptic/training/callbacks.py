@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,6 +84,33 @@ class CategoryTables(pl.Callback):
         rows = cast(PanopticModule, pl_module).category_rows()
         for logger in loggers:
             logger.log_table("val_categories", columns=list(rows[0]), data=[list(row.values()) for row in rows])
+
+
+class CategoryScores(pl.Callback):
+    """Logs scores of single categories, in percent: `val_<score>_<category>`, such as `val_pq_tie`.
+
+    Args:
+        names: of the categories; what is no letter or digit becomes "_" in the logged name.
+    """
+
+    scores = ("pq", "pc", "semantic_iou", "mask_ap", "semantic_map_iou")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Raise ValueError for a name that no category has."""
+        known = [category.name for category in cast(PanopticModule, pl_module).categories]
+        unknown = sorted(set(self.names) - set(known))
+        if unknown:
+            raise ValueError(f"logged_categories names {unknown}, but the data set's categories are {known}")
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Every process takes part."""
+        for row in cast(PanopticModule, pl_module).category_rows():
+            if row["name"] in self.names:
+                name = re.sub(r"\W+", "_", row["name"])
+                pl_module.log_dict({f"val_{key}_{name}": 100 * row[key] for key in self.scores if key in row})
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:

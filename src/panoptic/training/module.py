@@ -18,8 +18,10 @@ from panoptic.balancing.base import LossBalancer
 from panoptic.checkpoints import entry_of
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.metrics.rows import join_category_rows
-from panoptic.models.network import ImageOutputs, PanopticNetwork
-from panoptic.structures import Batch, Category, FusionResult, ImageStatistics
+from panoptic.models.joined import Network
+from panoptic.models.network import ImageOutputs
+from panoptic.structures import Batch, Category, FusionResult, ImageStatistics, Instances, PanopticMap
+from panoptic.training.instance_scores import InstanceScores
 from panoptic.training.processes import ImageMeans, mean_over_processes, sum_over_processes
 
 Fusion = Callable[..., FusionResult]
@@ -61,7 +63,7 @@ class PanopticModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: PanopticNetwork,
+        network: Network,
         fusion: Fusion,
         balancer: LossBalancer,
         *,
@@ -99,6 +101,7 @@ class PanopticModule(pl.LightningModule):
                 "semantic_iou": SemanticIoU(self.categories),
             }
         )
+        self.instance_scores = InstanceScores(self.categories)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Losses, lambda, balancing; the record is there before backward."""
@@ -127,20 +130,27 @@ class PanopticModule(pl.LightningModule):
         outputs, features = self.network(batch.images, batch.image_sizes)
         self.val_losses.update(self.network.losses(outputs, features, batch), len(batch.samples))
         results = []
-        for index, sample in enumerate(batch.samples):
-            truth = batch.truths[index]
-            if self.score_at == "network" and sample.panoptic_map is not None:
-                truth = sample.panoptic_map
+        for index in range(len(batch.samples)):
+            truth, instances = self._truth(batch, index)
             of_image = ImageOutputs(outputs, index, batch.image_sizes[index])
             fused = self.fusion(of_image, self.categories, size=truth.size)
             self.quality.update(fused.panoptic_map, truth.to(fused.panoptic_map.segment_ids.device))
+            self.instance_scores.update(fused, truth, instances)
             results.append(fused)
         return results
+
+    def _truth(self, batch: Batch, index: int) -> tuple[PanopticMap, Instances | None]:
+        """What an image is scored against, at the size to score at; the data set's own instances where it has them."""
+        sample = batch.samples[index]
+        if self.score_at == "network" and sample.panoptic_map is not None:
+            return sample.panoptic_map, sample.instances
+        return batch.truths[index], batch.truth_instances[index]
 
     def on_validation_epoch_end(self) -> None:
         """Log losses, and PQ and its relatives in percent; `quality_values` keeps them as fractions."""
         self.log_dict({f"val_{name}": value for name, value in self.val_losses.compute().items()})
         self.quality_values = {name: float(value) for name, value in self.quality.compute().items()}
+        self.quality_values |= self.instance_scores.compute()
         values = {name: 100 * value for name, value in self.quality_values.items()}
         self.log_dict({f"val_{name}": value for name, value in values.items() if name != "pq"})
         self.log("val_pq", values["pq"], prog_bar=True)
@@ -148,15 +158,17 @@ class PanopticModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the images of the last validation."""
         self.quality.reset()
+        self.instance_scores.reset()
         self.val_losses.reset()
 
     def category_rows(self) -> list[dict[str, Any]]:
         """Quality per category of the last validation, over all processes: every process must ask."""
-        return join_category_rows(
+        rows = join_category_rows(
             cast(PanopticQuality, self.quality["panoptic_quality"]).per_category(),
             cast(ParsingCovering, self.quality["parsing_covering"]).per_category(),
             cast(SemanticIoU, self.quality["semantic_iou"]).per_category(),
         )
+        return self.instance_scores.joined(rows)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule counted in optimizer steps."""

@@ -4,11 +4,12 @@ from panoptic.metrics.functional.category_sums import CategorySums, mean_over_ca
 from panoptic.metrics.functional.overlaps import Overlaps, count_overlaps
 from panoptic.metrics.functional.panoptic_quality import match_segments, panoptic_quality
 from panoptic.metrics.functional.parsing_covering import cover_segments, parsing_covering
-from panoptic.metrics.functional.semantic_iou import count_pixels, semantic_iou
+from panoptic.metrics.functional.semantic_iou import as_panoptic_map, count_pixels, semantic_iou
 
 __all__ = [
     "CategorySums",
     "Overlaps",
+    "as_panoptic_map",
     "count_overlaps",
     "count_pixels",
     "cover_segments",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panoptic.metrics.functional.overlaps import Overlaps
+from panoptic.structures import IGNORE_INDEX, PanopticMap, Segment
 
 
 def count_pixels(overlaps: Overlaps, *, num_categories: int) -> Tensor:
@@ -42,6 +43,21 @@ def _count_pixels(
             if prediction > 0:
                 counts[1, prediction_category_ids[prediction]] += both
     return counts
+
+
+def as_panoptic_map(semantic_map: Tensor, *, num_categories: int) -> PanopticMap:
+    """A semantic map (H, W) int64 as a panoptic map with one segment per category, for the metrics of such maps.
+
+    `IGNORE_INDEX`, where nothing is said, becomes void.
+
+    Raises:
+        ValueError: another category id is not 0..C-1.
+    """
+    said = torch.where(semantic_map == IGNORE_INDEX, -1, semantic_map)
+    lowest, highest = int(semantic_map.min()), int(said.max())  # device sync: once per image
+    if lowest < 0 or highest >= num_categories:
+        raise ValueError(f"expected category ids 0..{num_categories - 1} in a semantic map, got {lowest}..{highest}")
+    return PanopticMap(said + 1, [Segment(number + 1, number) for number in range(num_categories)])
 
 
 def semantic_iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from panoptic.models.backbones.kernels import fits_inside, inflate_kernel, widen_convolutions
+from panoptic.models.weight_files import read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +27,12 @@ class TimmBackbone(nn.Module):
         checkpoint: a local file of backbone weights instead, such as one trained with this `kernel_size`; excludes
             `pretrained`.
         pretrained_inflate: weights of smaller kernels, of either source, go into the middle of zeros.
+        frozen_statistics: batch norm keeps the running mean and variance of its weights, also after `train()`; gamma
+            and beta are trained (Fusion Scheme, Sec. III-C). For trained weights: random ones have no statistics.
 
     Raises:
-        ValueError: an unknown name, an output stride or kernel size the model cannot have, both sources of weights, or
-            weights of smaller kernels without `pretrained_inflate`.
+        ValueError: an unknown name, an output stride or kernel size the model cannot have, both sources of weights,
+            weights of smaller kernels without `pretrained_inflate`, or frozen statistics of a model that has none.
         FileNotFoundError: `checkpoint` does not exist.
     """
 
@@ -45,6 +45,7 @@ class TimmBackbone(nn.Module):
         pretrained: bool = False,
         checkpoint: str | None = None,
         pretrained_inflate: bool = False,
+        frozen_statistics: bool = False,
     ) -> None:
         super().__init__()
         if pretrained and checkpoint is not None:
@@ -77,6 +78,19 @@ class TimmBackbone(nn.Module):
         if checkpoint is not None:
             self.weights_report = load_weights(self.body, Path(checkpoint).expanduser(), inflate=pretrained_inflate)
         log.info(self.weights_report)
+        self.frozen_statistics = frozen_statistics
+        if frozen_statistics and not any(isinstance(part, _BatchNorm) for part in self.body.modules()):
+            raise ValueError(f"{name} has no batch norm to freeze the statistics of; leave frozen_statistics false")
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module; frozen statistics stay as they are."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for part in self.body.modules():
+                if isinstance(part, _BatchNorm):
+                    part.training = False  # its own alone: timm's have dropout and activation within
+        return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised (B, 3, H, W) images to {level: (B, D, h, w)}."""
@@ -110,10 +124,8 @@ def load_weights(body: nn.Module, path: Path, *, inflate: bool = False) -> str:
         FileNotFoundError: no such file.
         ValueError: no tensor fits by name and shape, or a tensor fits by name but not by shape.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"backbone checkpoint {path} does not exist")
+    state = read_tensors(path, "backbone checkpoint")
     own = body.state_dict()
-    state = _read_state(path)
     theirs = {_plain_name(key): key for key in state}
     sources = {key: theirs[_plain_name(key)] for key in own if _plain_name(key) in theirs}
     fitting = {key: state[source] for key, source in sources.items()}
@@ -146,21 +158,3 @@ def load_weights(body: nn.Module, path: Path, *, inflate: bool = False) -> str:
 def _plain_name(key: str) -> str:
     """A name without what differs between timm's model and its `features_only` form: "stem.0.x", "model.stem_0.x"."""
     return key.removeprefix("module.").removeprefix("model.").replace(".", "_")
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name."""
-    try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
-    except (RuntimeError, EOFError, LookupError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"backbone checkpoint {path} cannot be read: {error or type(error).__name__}") from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise ValueError(f"backbone checkpoint {path}: expected a dictionary of tensors, got {type(content).__name__}")
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
-
-
-def _load_torch(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)

@@ -20,6 +20,11 @@ class Decoder(nn.Module, ABC):
     channels: dict[str, int]
     size_rule: SizeRule = SizeRule()
 
+    @property
+    def shared_levels(self) -> tuple[str, ...]:
+        """Levels of `channels` that all others are made of, none of them made of another; by default, all."""
+        return tuple(self.channels)
+
     @abstractmethod
     def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"c1".."c5": (B, D, h, w)} to {level: (B, D, h, w)}."""

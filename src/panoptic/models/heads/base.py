@@ -25,10 +25,12 @@ class Head(nn.Module, ABC):
 
     Attributes:
         reads: names of heads whose outputs it needs at inference.
+        reads_features: False for a head that works on the outputs of others alone.
         terms: names of its losses; they are logged and weighted as `<head>_<term>`.
     """
 
     reads: tuple[str, ...] = ()
+    reads_features: bool = True
     terms: tuple[str, ...]
 
     @abstractmethod
@@ -57,15 +59,17 @@ class DenseOutput:
         values: (B, K, h, w) logits or offsets; h, w as the features have them, or those of the input.
         padded_size: (H, W) of the network's input.
         pairs: the K channels are K/2 (dy, dx) pairs.
+        align_corners: as in `resize_bilinear`: True at sizes 16k + 1, False for feature pyramids.
     """
 
     values: Tensor
     padded_size: tuple[int, int]
     pairs: bool = False
+    align_corners: bool = True
 
     def upsampled(self) -> Tensor:
         """(B, K, H, W) in fp32, or (B, K/2, 2, H, W) for pairs, at the network's input resolution."""
-        return self._shaped(resize_bilinear(self.values.float(), self.padded_size))
+        return self._shaped(resize_bilinear(self.values.float(), self.padded_size, align_corners=self.align_corners))
 
     def image(self, index: int, image_size: tuple[int, int]) -> Tensor:
         """(K, h, w), or (K/2, 2, h, w) for pairs, of one image without its padding.
@@ -74,10 +78,11 @@ class DenseOutput:
             ValueError: a value that is not finite; what a fusion made of it would look like a prediction.
         """
         height, width = image_size
-        values = self.values[index : index + 1].float()
+        # Channels last would stay so when upsampled, and the fusion's loops would copy what is 16 times as large.
+        values = self.values[index : index + 1].float().contiguous()
         if not values.isfinite().all():  # device sync: once per head and image
             raise ValueError("expected finite outputs of every head, got nan or infinity; the network has diverged")
-        full = resize_bilinear(values, self.padded_size)
+        full = resize_bilinear(values, self.padded_size, align_corners=self.align_corners)
         return self._shaped(full)[0, ..., :height, :width]
 
     def _shaped(self, full: Tensor) -> Tensor:

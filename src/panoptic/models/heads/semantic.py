@@ -69,8 +69,8 @@ class SemanticHead(Head):
         size = features.padded_size
         loss = bootstrapped_cross_entropy(
             output.upsampled(),
-            torch.stack([_pad(target.semantic_map, size, IGNORE_INDEX) for target in targets]),
-            torch.stack([_pad(target.small_instances, size, False) for target in targets]),
+            torch.stack([pad_map(target.semantic_map, size, IGNORE_INDEX) for target in targets]),
+            torch.stack([pad_map(target.small_instances, size, False) for target in targets]),
             hard_pixel_fraction=self.hard_pixel_fraction,
             small_instance_weight=self.small_instance_weight,
         )
@@ -78,7 +78,9 @@ class SemanticHead(Head):
 
     def as_outputs(self, targets: Sequence[SemanticTargets], features: Features) -> DenseOutput:
         """One-hot logits; uniform where the target is void."""
-        maps = torch.stack([_pad(target.semantic_map, features.padded_size, IGNORE_INDEX) for target in targets]).long()
+        maps = torch.stack(
+            [pad_map(target.semantic_map, features.padded_size, IGNORE_INDEX) for target in targets]
+        ).long()
         one_hot = maps[:, None] == torch.arange(len(self.categories), device=maps.device)[:, None, None]
         return DenseOutput(one_hot * PERFECT_LOGIT, features.padded_size)
 
@@ -87,7 +89,7 @@ PERFECT_LOGIT = 20.0
 """Logit of a certain prediction: exp(-20) is below the resolution of fp32 beside 1."""
 
 
-def _pad(image: Tensor, size: tuple[int, int], value: float) -> Tensor:
-    """(h, w) to (H, W), filled at the bottom and right."""
+def pad_map(image: Tensor, size: tuple[int, int], value: float) -> Tensor:
+    """A map (h, w) brought to `size` = (H, W), `value` at the bottom and right."""
     height, width = image.shape
     return F.pad(image, (0, size[1] - width, 0, size[0] - height), value=value)

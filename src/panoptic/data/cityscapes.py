@@ -1,0 +1,212 @@
+"""Cityscapes in its official layout: `leftImg8bit/<split>/<city>` and `gtFine/<split>/<city>`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from panoptic.data.images import read_grey16_png, read_image
+from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
+from panoptic.structures import VOID, Category, ImageStatistics, PanopticMap, Sample, Segment
+
+_PHOTOGRAPH = "_leftImg8bit.png"
+_INSTANCE_IDS = "_gtFine_instanceIds.png"
+
+_NUMBERS = 1000
+"""A value of `*_instanceIds.png` is label * 1000 + number; below 1000 it is the label of stuff or of a group."""
+
+_NUM_LABELS = 34
+"""Labels 0..33, in the order of cityscapesScripts' table; 19 of them are evaluated."""
+
+_WITH_INSTANCES = range(24, _NUM_LABELS)
+"""Labels whose objects are numbered: the eight things, and caravan and trailer, which are not evaluated."""
+
+_EVALUATED = (
+    (7, "road", "flat", (128, 64, 128)),
+    (8, "sidewalk", "flat", (244, 35, 232)),
+    (11, "building", "construction", (70, 70, 70)),
+    (12, "wall", "construction", (102, 102, 156)),
+    (13, "fence", "construction", (190, 153, 153)),
+    (17, "pole", "object", (153, 153, 153)),
+    (19, "traffic light", "object", (250, 170, 30)),
+    (20, "traffic sign", "object", (220, 220, 0)),
+    (21, "vegetation", "nature", (107, 142, 35)),
+    (22, "terrain", "nature", (152, 251, 152)),
+    (23, "sky", "sky", (70, 130, 180)),
+    (24, "person", "human", (220, 20, 60)),
+    (25, "rider", "human", (255, 0, 0)),
+    (26, "car", "vehicle", (0, 0, 142)),
+    (27, "truck", "vehicle", (0, 0, 70)),
+    (28, "bus", "vehicle", (0, 60, 100)),
+    (31, "train", "vehicle", (0, 80, 100)),
+    (32, "motorcycle", "vehicle", (0, 0, 230)),
+    (33, "bicycle", "vehicle", (119, 11, 32)),
+)
+
+CATEGORIES = tuple(
+    Category(number, name, label in _WITH_INSTANCES, group, colour, dataset_category_id=label)
+    for number, (label, name, group, colour) in enumerate(_EVALUATED)
+)
+"""The evaluated labels; contiguous ids are the official train ids, dataset ids the official label ids."""
+
+
+class Cityscapes:
+    """A split by index, in the order of cities and frames. That no file is missing is checked on opening.
+
+    The ground truth is `gtFine/cityscapes_panoptic_<split>.json` with its PNGs where that is there, else
+    `*_gtFine_instanceIds.png`; both give the same segments. Labels that are not evaluated are void, and a group of
+    things that was not separated is a crowd.
+
+    Args:
+        root: the folder with `leftImg8bit` and `gtFine`; "~" is the home folder.
+        split: "train", "val" or "test"; the ground truth of test is not public.
+        image_statistics: mean and standard deviation of the images.
+
+    Raises:
+        FileNotFoundError: a folder, an image or its ground truth is missing.
+        ValueError: the split has no images, or the files do not belong together.
+    """
+
+    def __init__(self, root: Path | str, split: str, image_statistics: ImageStatistics | None = None) -> None:
+        root = Path(root).expanduser()
+        self.categories: list[Category] = list(CATEGORIES)
+        self.image_statistics = image_statistics or ImageStatistics()
+        self._images = _photographs(root / "leftImg8bit" / split)
+        self._frames = list(self._images)
+        self._truth = _open_truth(root / "gtFine", split)
+        self._truth.check(self._frames)
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Frames, such as "frankfurt_000000_000294", in the order of the indices."""
+        return list(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        frame = self._frames[index]
+        path = self._images[frame]
+        image = torch.from_numpy(read_image(path)).permute(2, 0, 1)  # (3, H, W)
+        size = (image.shape[1], image.shape[2])
+        panoptic_map = self._truth.read(frame)
+        if panoptic_map.size != size:
+            raise ValueError(f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)")
+        return Sample(image, frame, f"{path.parent.name}/{path.name}", panoptic_map, None, size)
+
+
+class _Truth(Protocol):
+    """Where panoptic maps come from."""
+
+    def check(self, frames: Sequence[str]) -> None:
+        """Raise unless there is ground truth for exactly these frames."""
+
+    def read(self, frame: str) -> PanopticMap:
+        """The map of one frame."""
+
+
+class _PanopticTruth:
+    """`cityscapes_panoptic_<split>.json`, in COCO's panoptic format; its category ids are label ids.
+
+    Args:
+        path: the JSON; its PNGs are in the folder beside it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        file = read_panoptic_json(path)
+        ours, theirs = ({(c.dataset_category_id, c.name) for c in side} for side in (CATEGORIES, file.categories))
+        if theirs != ours:
+            raise ValueError(
+                f"expected the {len(ours)} evaluated labels as categories (label id, name) of {path}, got "
+                f"{sorted(theirs - ours)} instead of {sorted(ours - theirs)}; a file of train ids is not read"
+            )
+        self._file = replace(file, categories=list(CATEGORIES))  # numbered alike, by the same ids
+
+    def check(self, frames: Sequence[str]) -> None:
+        check_files(self._file)
+        _check_equal(frames, [str(frame) for frame in self._file.annotations], f"entries of {self._file.path}")
+
+    def read(self, frame: str) -> PanopticMap:
+        return read_panoptic_map(self._file, self._file.annotations[frame])
+
+
+class _InstanceIdsTruth:
+    """`<city>/*_gtFine_instanceIds.png`; segment ids are their values, as in the official panoptic files.
+
+    Args:
+        folder: `gtFine/<split>`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths = {path.name.removesuffix(_INSTANCE_IDS): path for path in folder.glob(f"*/*{_INSTANCE_IDS}")}
+        self._is_known = np.zeros(2**16, dtype=bool)
+        self._is_known[:_NUM_LABELS] = True
+        self._is_known[_WITH_INSTANCES.start * _NUMBERS : _WITH_INSTANCES.stop * _NUMBERS] = True
+        self._category_of = {category.dataset_category_id: category for category in CATEGORIES}
+
+    def check(self, frames: Sequence[str]) -> None:
+        _check_equal(frames, self._paths, f"PNGs <city>/<frame>{_INSTANCE_IDS} in {self._folder}")
+
+    def read(self, frame: str) -> PanopticMap:
+        path = self._paths[frame]
+        values = read_grey16_png(path)
+        counts = np.bincount(values.reshape(-1), minlength=2**16)
+        unknown = np.flatnonzero((counts > 0) & ~self._is_known)
+        if unknown.size:
+            raise ValueError(
+                f"unknown value {unknown[0]} in {path}; expected label ids 0..{_NUM_LABELS - 1}, or for labels "
+                f"{_WITH_INSTANCES.start}..{_WITH_INSTANCES.stop - 1} {_NUMBERS} times the label id plus a number"
+            )
+        segments = [self._segment(int(value), int(counts[value])) for value in np.flatnonzero(counts)]
+        kept = [segment for segment in segments if segment is not None]
+        ids = np.zeros(2**16, dtype=np.int64)
+        for segment in kept:
+            ids[segment.id] = segment.id
+        return PanopticMap(torch.from_numpy(ids[values]), kept)
+
+    def _segment(self, value: int, area: int) -> Segment | None:
+        """The segment of all pixels of one value; None where its label is not evaluated."""
+        label = value if value < _NUMBERS else value // _NUMBERS
+        category = self._category_of.get(label)
+        if category is None:
+            return None
+        assert value != VOID, "label 0 is not evaluated"
+        return Segment(value, category.id, is_crowd=category.is_thing and value < _NUMBERS, area=area)
+
+
+def _open_truth(folder: Path, split: str) -> _Truth:
+    """The panoptic files of a split, or its instance ids."""
+    panoptic_json = folder / f"cityscapes_panoptic_{split}.json"
+    if panoptic_json.is_file():
+        return _PanopticTruth(panoptic_json)
+    if (folder / split).is_dir():
+        return _InstanceIdsTruth(folder / split)
+    raise FileNotFoundError(
+        f"expected ground truth, {panoptic_json} or {folder / split}, found neither; "
+        "images without it are for panoptic predict"
+    )
+
+
+def _photographs(folder: Path) -> dict[str, Path]:
+    """{frame: photograph}, in the order of cities and frames."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; expected the photographs of a split of Cityscapes")
+    images = {path.name.removesuffix(_PHOTOGRAPH): path for path in sorted(folder.glob(f"*/*{_PHOTOGRAPH}"))}
+    if not images:
+        raise ValueError(f"no <city>/<frame>{_PHOTOGRAPH} in {folder}; expected a split of Cityscapes")
+    return images
+
+
+def _check_equal(frames: Sequence[str], found: Collection[str], what: str) -> None:
+    """Raise unless ground truth was found for the frames and for nothing else."""
+    missing, stray = sorted(set(frames) - set(found)), sorted(set(found) - set(frames))
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} of {len(frames)} images have no {what}, the first is {missing[0]}")
+    if stray:
+        raise FileNotFoundError(f"{len(stray)} {what} have no image, the first is {stray[0]}; add it or remove them")

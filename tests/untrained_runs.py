@@ -1,0 +1,37 @@
+"""Run folders with a checkpoint of random weights, as a training would leave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from panoptic.assembly import build_data, build_module
+from panoptic.checkpoints import entry_of
+from panoptic.configuration import load_config, resolved
+
+TINY = [
+    "backbone.name=test_resnet",
+    "decoder.filters=16",
+    "keypoints.radius=6.0",
+    "data.train.length=2",
+    "data.val.length=2",
+    "data.train.size=[48,64]",
+    "data.num_workers=0",
+]
+
+
+def write_run(folder: Path, *overrides: str, seed: int = 0):
+    """Write `<folder>/checkpoints/best.ckpt` of a network whose outputs differ everywhere; returns its module."""
+    torch.manual_seed(seed)
+    config = resolved(load_config("train", [*TINY, *overrides]))
+    data = build_data(config)
+    module = build_module(config, data)
+    for part in module.network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(part.weight, 0.5, 3.0)
+            torch.nn.init.normal_(part.bias)
+    own = entry_of(config, data.categories, data.image_statistics)
+    (folder / "checkpoints").mkdir(parents=True)
+    torch.save({"state_dict": module.state_dict(), "panoptic": own}, folder / "checkpoints" / "best.ckpt")
+    return module.eval()
