@@ -153,3 +153,43 @@ def test_runs_that_do_not_fit_are_one_clear_line(runs, tmp_path, capsys, command
     assert main([command, f"run={runs['semantic'][0]}", f"out={tmp_path / 'out'}", *images, *given]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def instance_runs(tmp_path_factory):
+    """Folders of a Fusion Scheme, and of its Mask R-CNN alone, with random weights."""
+    folder = tmp_path_factory.mktemp("instance_runs")
+    pyramid = ["decoder=fpn_small", "backbone.output_stride=32"]
+    write_run(folder / "both", "heads=fusion_scheme_small", "fusion=detection_score", *pyramid, seed=1)
+    write_run(folder / "instances", "heads=mask_rcnn_small", "fusion=instances", *pyramid, seed=2)
+    return folder
+
+
+def evaluated(out, *words):
+    assert main(["evaluate", *words, f"out={out}", "pictures=0"]) == 0
+    return json.loads((out / "evaluation.json").read_text())
+
+
+@pytest.mark.slow
+def test_mask_ap_and_miou_before_and_after_are_two_evaluations_of_one_run(instance_runs, tmp_path, capsys):
+    run = f"run={instance_runs / 'both'}"
+    before = evaluated(tmp_path / "before", run)
+    assert "instances and semantic map" in capsys.readouterr().out
+    after = evaluated(tmp_path / "after", run, "fusion=region_growing")
+    for report in (before, after):
+        assert {"mask_ap", "mask_ap50", "semantic_map_miou"} <= set(report["all"])
+        assert {"mask_ap", "mask_ap50", "semantic_map_iou"} <= set(report["categories"][0])
+    ious = [[row["semantic_map_iou"] for row in report["categories"]] for report in (before, after)]
+    assert ious[0] != ious[1]
+    without = evaluated(tmp_path / "without", run, "fusion=semantic")
+    assert "mask_ap" not in without["all"]
+    # the semantic map before the fusion is the network's own, of which `fuse_semantic` makes its panoptic map
+    assert before["all"]["semantic_map_miou"] == pytest.approx(without["all"]["miou"])
+
+
+@pytest.mark.slow
+def test_a_semantic_run_is_fused_with_a_mask_rcnn_that_was_trained_apart(runs, instance_runs, tmp_path):
+    words = [f"run={runs['semantic'][0]}", f"with_run={instance_runs / 'instances'}"]
+    report = evaluated(tmp_path / "out", *words, "fusion=region_growing")
+    assert report["all"]["mask_ap"] is not None
+    assert report["all"]["semantic_map_miou"] is not None

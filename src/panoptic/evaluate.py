@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from panoptic.analysis.tables import category_table, quality_table
+from panoptic.analysis.tables import category_table, instance_table, quality_table
 from panoptic.assembly import build_data, build_module, precision, try_out
 from panoptic.checkpoints import find_checkpoint, read_checkpoint, without_weights
 from panoptic.configuration import options_and_fusion, parse_overrides, with_fusion
@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     console = Console()
     console.print(quality_table(module.quality_values, title=f"{path}: {options['split']}"))
     console.print(category_table(report["categories"], title="per category"))
+    if "mask_ap" in module.quality_values:
+        console.print(instance_table(report["categories"], title="instances and semantic map"))
     print(f"evaluation: {folder}")
     return 0
 

@@ -8,7 +8,7 @@ import torch
 from drawn import draw
 from rich.console import Console
 
-from panoptic.analysis.tables import category_table, percent, quality_table
+from panoptic.analysis.tables import category_table, instance_table, percent, quality_table
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.metrics.rows import join_category_rows
 from panoptic.structures import Category
@@ -79,8 +79,10 @@ def test_mask_ap_has_columns_where_there_is_one():
     assert ["things", *["-"] * 8] in lines
 
 
-def test_the_category_table_has_mask_ap_where_there_is_one():
+def test_the_instance_table_has_mask_ap_and_the_category_table_has_not():
     target = draw("aab", categories={"a": 0, "b": 1})
-    rows = [{**row, "mask_ap": 0.25, "semantic_map_iou": 0.5} for row in rows_of(target, target)[0]]
-    lines = printed(category_table(rows, title=""))
-    assert ["car", "thing", "100.00", "100.00", "100.00", "25.00", "50.00", "1", "0", "0"] in lines
+    rows = [
+        {**row, "mask_ap": 0.25, "mask_ap50": math.nan, "semantic_map_iou": 0.5} for row in rows_of(target, target)[0]
+    ]
+    assert ["car", "thing", "25.00", "-", "50.00"] in printed(instance_table(rows, title=""))
+    assert ["car", "thing", "100.00", "100.00", "100.00", "1", "0", "0"] in printed(category_table(rows, title=""))

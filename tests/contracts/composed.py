@@ -38,8 +38,10 @@ RANKING = [*pyramid("fpn"), "+head@heads.instances=mask_rcnn", *small_mask_rcnn(
 PARTS = {
     "mask_rcnn": [*pyramid("fpn"), *small_mask_rcnn("tested")],
     "semantic_asp_rp": pyramid("fpn"),
+    "semantic_asp_rp_small": pyramid("fpn"),
     "semantic_stuff_branch": pyramid("fpn_rpn_features"),
     "semantic_two_conv": pyramid("fpn"),
+    "semantic_two_conv_small": pyramid("fpn"),
     "spatial_ranking": RANKING,
     "spatial_ranking_1x1": RANKING,
     "spatial_ranking_3x3": RANKING,

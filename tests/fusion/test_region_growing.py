@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -7,10 +5,11 @@ import torch.nn.functional as F
 from oracles.region_growing import fuse as fuse_slowly
 from top_down_scenes import (
     CATEGORIES,
-    check_table,
+    check_refined,
     detections_from,
     drawn_map,
     drawn_mask,
+    grow_regions,
     logits_of,
     permuted,
     random_scene,
@@ -20,36 +19,14 @@ from top_down_scenes import (
 
 from panoptic.fusion.masks import full_masks, paste_masks
 from panoptic.fusion.region_growing import category_groups, fuse_region_growing
-from panoptic.structures import Category, FusionResult, Segment
+from panoptic.structures import Category
 
 SKY, CAR, TRUCK, GRASS, PERSON, TIE, BALL = range(7)
-
-
-def fuse(semantic_map, masks, category_ids, scores, min_area=0, **options) -> FusionResult:
-    detections = detections_from(masks, category_ids, scores, tuple(semantic_map.shape))
-    outputs = {"semantic": logits_of(semantic_map), "instances": detections}
-    return fuse_region_growing(outputs, CATEGORIES, min_area=min_area, **options)
 
 
 def owners_of(result):
     """(H, W) of segment ids."""
     return result.panoptic_map.segment_ids.tolist()
-
-
-def check_result(result):
-    """The table, the semantic map and the refined instances say the same as the map."""
-    check_table(result.panoptic_map)
-    instances = [s for s in result.panoptic_map.segments if CATEGORIES[s.category_id].is_thing]
-    found = result.instances
-    assert [s.category_id for s in instances] == found.category_ids.tolist()
-    assert [s.score for s in instances] == pytest.approx(found.scores.tolist())
-    assert not found.is_crowd.any()
-    for segment, mask, box in zip(instances, found.masks, found.boxes.tolist(), strict=True):
-        assert torch.equal(mask, result.panoptic_map.segment_ids == segment.id)
-        y, x = mask.nonzero().unbind(1)
-        assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
-    for segment in result.panoptic_map.segments:
-        assert (result.semantic_map[result.panoptic_map.segment_ids == segment.id] == segment.category_id).all()
 
 
 def test_figure_2():
@@ -62,7 +39,7 @@ def test_figure_2():
         "333333344",
     )
     car = drawn_mask(".........", "..####...", "..####...", "..####...", ".........")
-    result = fuse(semantic_map, [car], [CAR], [0.75])
+    result = grow_regions(semantic_map, [car], [CAR], [0.75])
     assert (
         owners_of(result)
         == drawn_map(
@@ -81,7 +58,7 @@ def test_figure_2():
     ]
     assert result.panoptic_map.segments[0].score == 0.75
     assert torch.equal(result.semantic_map == CAR, (semantic_map == CAR) | (semantic_map == TRUCK))
-    check_result(result)
+    check_refined(result)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -112,12 +89,12 @@ def test_equals_the_paper_one_pixel_at_a_time(seed):
     assert np.array_equal(result.semantic_map.numpy(), refined)
     num_detections = len({number for kind, number in owners.values() if kind == "detection"})
     assert len(result.instances.scores) == num_detections + len(regions)
-    check_result(result)
+    check_refined(result)
 
 
 def test_a_mask_is_deleted_where_pixels_are_background_or_of_another_group():
     semantic_map = drawn_map("0112244", "0112244", "3333344")
-    result = fuse(semantic_map, [torch.ones(3, 7, dtype=torch.bool)], [TRUCK], [0.9], min_area=100)
+    result = grow_regions(semantic_map, [torch.ones(3, 7, dtype=torch.bool)], [TRUCK], [0.9], min_area=100)
     assert torch.equal(result.instances.masks[0], (semantic_map == CAR) | (semantic_map == TRUCK))
     assert (result.panoptic_map.segment_ids[semantic_map == PERSON] == 0).all()
     assert torch.equal(result.semantic_map == PERSON, semantic_map == PERSON)
@@ -125,7 +102,7 @@ def test_a_mask_is_deleted_where_pixels_are_background_or_of_another_group():
 
 def test_things_without_a_group_are_groups_of_their_own():
     semantic_map = drawn_map("5566", "5566")
-    result = fuse(semantic_map, [torch.ones(2, 4, dtype=torch.bool)], [TIE], [0.9], min_area=100)
+    result = grow_regions(semantic_map, [torch.ones(2, 4, dtype=torch.bool)], [TIE], [0.9], min_area=100)
     assert torch.equal(result.instances.masks[0], semantic_map == TIE)
 
 
@@ -144,7 +121,7 @@ def test_groups_are_numbered_and_stuff_has_none_even_if_it_is_in_one():
 def test_where_masks_overlap_the_higher_score_has_the_pixel_if_its_group_is_right():
     semantic_map = drawn_map("1111444")
     masks = [drawn_mask("###...."), drawn_mask(".#####."), drawn_mask("...####")]
-    result = fuse(semantic_map, masks, [CAR, PERSON, TRUCK], [0.25, 0.75, 0.5])
+    result = grow_regions(semantic_map, masks, [CAR, PERSON, TRUCK], [0.25, 0.75, 0.5])
     # The person's mask has no right to the car's pixels, and the truck's none to the person's.
     assert owners_of(result) == [[3, 3, 3, 2, 1, 1, 1]]
     assert [s.score for s in result.panoptic_map.segments] == [0.75, 0.5, 0.25]
@@ -160,7 +137,7 @@ def test_filling_follows_the_group_and_not_the_straight_line():
     )
     left = drawn_mask(".......", ".......", ".......", "#......", ".......")
     right = drawn_mask(".......", ".......", ".......", "......#", ".......")
-    result = fuse(semantic_map, [left, right], [CAR, TRUCK], [0.5, 0.75])
+    result = grow_regions(semantic_map, [left, right], [CAR, TRUCK], [0.5, 0.75])
     # The way along the first row has 11 pixels between both masks: its middle one, as near to both, goes to the higher
     # score.
     expected = drawn_map("2221111", "2333331", "2344431", "2333331", "2223111")
@@ -169,7 +146,7 @@ def test_filling_follows_the_group_and_not_the_straight_line():
 
 def test_a_pixel_beside_an_instance_of_another_group_does_not_take_it():
     semantic_map = drawn_map("4411", "4411")
-    result = fuse(semantic_map, [drawn_mask("##..", "##..")], [PERSON], [0.9], min_area=0)
+    result = grow_regions(semantic_map, [drawn_mask("##..", "##..")], [PERSON], [0.9], min_area=0)
     assert [(s.category_id, s.area) for s in result.panoptic_map.segments] == [(PERSON, 4), (CAR, 4)]
     assert result.panoptic_map.segments[1].score == pytest.approx(
         float(logits_of(semantic_map).softmax(0)[CAR, 0, 2]), rel=1e-5
@@ -178,7 +155,7 @@ def test_a_pixel_beside_an_instance_of_another_group_does_not_take_it():
 
 def test_growth_passes_the_sides_of_pixels_and_not_their_corners():
     semantic_map = drawn_map("110", "001", "011")
-    result = fuse(semantic_map, [drawn_mask("#..", "...", "...")], [CAR], [0.9])
+    result = grow_regions(semantic_map, [drawn_mask("#..", "...", "...")], [CAR], [0.9])
     assert owners_of(result) == [[1, 1, 3], [3, 3, 2], [3, 2, 2]]
 
 
@@ -187,7 +164,7 @@ def test_ties_go_to_the_higher_score_and_then_to_the_lower_category(scores, winn
     semantic_map = drawn_map("1111111")
     for flip in (False, True):
         masks = [drawn_mask("#......"), drawn_mask("......#")]
-        result = fuse(semantic_map, masks[::-1] if flip else masks, [CAR, TRUCK], scores)
+        result = grow_regions(semantic_map, masks[::-1] if flip else masks, [CAR, TRUCK], scores)
         assert int(result.semantic_map[0, 3]) == winner
         assert sorted(s.area for s in result.panoptic_map.segments) == [3, 4]
 
@@ -208,16 +185,16 @@ def test_the_order_of_detections_changes_nothing_even_where_scores_are_equal(see
 @pytest.mark.parametrize(("min_area", "is_instance"), [(0, True), (3, True), (4, True), (5, False)])
 def test_left_over_regions_become_instances_from_min_area_on(min_area, is_instance):
     semantic_map = drawn_map("0011000", "0011000", "3333333")
-    result = fuse(semantic_map, [], [], [], min_area=min_area)
+    result = grow_regions(semantic_map, [], [], [], min_area=min_area)
     assert len(result.instances.scores) == int(is_instance)
     assert torch.equal(result.panoptic_map.segment_ids == 0, (semantic_map == CAR) & (not is_instance))
     assert torch.equal(result.semantic_map, semantic_map)
-    check_result(result)
+    check_refined(result)
 
 
 def test_left_over_regions_are_of_one_category_and_connected_at_sides():
     semantic_map = drawn_map("11220", "11220", "00001", "00000")
-    result = fuse(semantic_map, [], [], [])
+    result = grow_regions(semantic_map, [], [], [])
     assert [(s.category_id, s.area) for s in result.panoptic_map.segments] == [
         (CAR, 4),
         (TRUCK, 4),
@@ -241,7 +218,7 @@ def test_the_score_of_a_new_instance_is_the_mean_probability_of_its_category():
 def test_detections_take_part_from_the_score_threshold_on(threshold, kept):
     semantic_map = drawn_map("1101100", "1101100", "3333333")
     masks = [drawn_mask("##.....", "##.....", "......."), drawn_mask("...##..", "...##..", ".......")]
-    result = fuse(semantic_map, masks, [CAR, CAR], [0.5, 0.75], min_area=5, score_threshold=threshold)
+    result = grow_regions(semantic_map, masks, [CAR, CAR], [0.5, 0.75], min_area=5, score_threshold=threshold)
     assert result.instances.scores.tolist() == kept
 
 
@@ -261,84 +238,3 @@ def test_masks_and_logits_are_brought_to_the_size_of_the_result_first(size):
     assert torch.equal(result.semantic_map, expected.semantic_map)
     assert torch.equal(result.instances.masks, expected.instances.masks)
     assert result.instances.scores.tolist() == pytest.approx(expected.instances.scores.tolist(), rel=1e-4)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (13, 1), (5, 7)])
-@pytest.mark.parametrize("category_id", [SKY, CAR])
-def test_an_image_of_one_category_and_no_detections(size, category_id):
-    result = fuse(torch.full(size, category_id), [], [], [])
-    score = pytest.approx(float(logits_of(torch.full(size, category_id)).softmax(0).amax()), rel=1e-5)
-    expected = Segment(1, category_id, score=score if category_id == CAR else None, area=size[0] * size[1])
-    assert result.panoptic_map.segments == (expected,)
-    check_result(result)
-
-
-def test_detections_without_foreground_vanish():
-    result = fuse(drawn_map("0033", "0033"), [torch.ones(2, 4, dtype=torch.bool)], [CAR], [0.9])
-    assert len(result.instances.scores) == 0
-    assert result.instances.masks.shape == (0, 2, 4)
-    check_result(result)
-
-
-def test_of_two_detections_with_the_same_mask_and_score_one_stays():
-    semantic_map = drawn_map("0110", "0110")
-    mask = drawn_mask(".##.", ".##.")
-    result = fuse(semantic_map, [mask, mask], [TRUCK, CAR], [0.5, 0.5])
-    assert result.instances.category_ids.tolist() == [CAR]
-    check_result(result)
-
-
-def test_a_mask_without_pixels_grows_nowhere():
-    semantic_map = drawn_map("0110000", "0110000", "3333333")
-    result = fuse(semantic_map, [torch.zeros(3, 7, dtype=torch.bool)], [CAR], [0.9], min_area=5)
-    assert len(result.instances.scores) == 0
-
-
-@pytest.mark.parametrize("size", [(1, 1), (90, 130)])
-def test_a_thousand_detections_make_a_valid_result(size):
-    logits, masks, category_ids, scores = random_scene(1, size, 1000, cell=20)
-    outputs = {"semantic": logits, "instances": detections_from(masks, category_ids, scores, size)}
-    check_result(fuse_region_growing(outputs, CATEGORIES, min_area=0))
-
-
-@pytest.mark.parametrize("num_threads", [2, 3])
-def test_the_number_of_threads_changes_nothing(num_threads):
-    logits, masks, category_ids, scores = random_scene(5, (61, 83), 20, cell=7)
-    outputs = {"semantic": logits, "instances": detections_from(masks, category_ids, scores)}
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, num_threads):
-            torch.set_num_threads(threads)
-            results.append(fuse_region_growing(outputs, CATEGORIES, min_area=4))
-    finally:
-        torch.set_num_threads(before)
-    assert same_result(*results)
-    assert torch.equal(results[0].instances.masks, results[1].instances.masks)
-    assert torch.equal(results[0].instances.boxes, results[1].instances.boxes)
-    assert len(results[0].instances.scores) > 20
-
-
-def test_outputs_are_left_alone():
-    logits, masks, category_ids, scores = random_scene(6, (17, 23), 5)
-    detections = detections_from(masks, category_ids, scores)
-    before = logits.clone(), [mask.clone() for mask in detections.masks]
-    fuse_region_growing({"semantic": logits, "instances": detections}, CATEGORIES)
-    assert torch.equal(logits, before[0])
-    assert all(torch.equal(one, other) for one, other in zip(detections.masks, before[1], strict=True))
-
-
-def test_a_missing_output_is_named():
-    with pytest.raises(KeyError, match=r"expected an output 'semantic', got \['instances'\]; add its head"):
-        fuse_region_growing({"instances": detections_from([], [], [], (3, 4))}, CATEGORIES)
-
-
-def test_logits_that_are_not_finite_are_refused():
-    logits = logits_of(drawn_map("0110"))
-    logits[3, 0, 2] = math.nan
-    with pytest.raises(ValueError, match="expected finite values in semantic, got nan or infinity; the network has di"):
-        fuse_region_growing({"semantic": logits, "instances": detections_from([], [], [], (1, 4))}, CATEGORIES)
-
-
-def test_a_negative_min_area_is_refused():
-    with pytest.raises(ValueError, match="expected min_area of at least 0, got -1"):
-        fuse(drawn_map("0110"), [], [], [], min_area=-1)

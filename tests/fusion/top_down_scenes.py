@@ -1,10 +1,12 @@
 """Semantic logits and detections to fuse, drawn and random."""
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
-from panoptic.structures import Category, Detections
+from panoptic.fusion.region_growing import fuse_region_growing
+from panoptic.structures import Category, Detections, FusionResult
 
 CATEGORIES = (
     Category(0, "sky", False),
@@ -121,3 +123,26 @@ def same_result(one, other):
         and one.panoptic_map.segments == other.panoptic_map.segments
         and torch.equal(one.semantic_map, other.semantic_map)
     )
+
+
+def grow_regions(semantic_map, masks, category_ids, scores, min_area=0, **options) -> FusionResult:
+    """`fuse_region_growing` of drawn maps and masks."""
+    detections = detections_from(masks, category_ids, scores, tuple(semantic_map.shape))
+    outputs = {"semantic": logits_of(semantic_map), "instances": detections}
+    return fuse_region_growing(outputs, CATEGORIES, min_area=min_area, **options)
+
+
+def check_refined(result):
+    """The table, the semantic map and the refined instances say the same as the map."""
+    check_table(result.panoptic_map)
+    instances = [s for s in result.panoptic_map.segments if CATEGORIES[s.category_id].is_thing]
+    found = result.instances
+    assert [s.category_id for s in instances] == found.category_ids.tolist()
+    assert [s.score for s in instances] == pytest.approx(found.scores.tolist())
+    assert not found.is_crowd.any()
+    for segment, mask, box in zip(instances, found.masks, found.boxes.tolist(), strict=True):
+        assert torch.equal(mask, result.panoptic_map.segment_ids == segment.id)
+        y, x = mask.nonzero().unbind(1)
+        assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    for segment in result.panoptic_map.segments:
+        assert (result.semantic_map[result.panoptic_map.segment_ids == segment.id] == segment.category_id).all()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -41,15 +42,7 @@ def networks(tmp_path_factory):
     for part in theirs.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = 1.0
-    with torch.no_grad():
-        theirs.backbone(torch.randn(2, 3, *SIZE))  # statistics of one batch, or a random network's values explode
-        for layer, factor in (
-            (theirs.rpn.head.cls_logits, 20),
-            (theirs.rpn.head.bbox_pred, 5),
-            (theirs.roi_heads.box_predictor.cls_score, 30),
-            (theirs.roi_heads.box_predictor.bbox_pred, 10),
-        ):
-            layer.weight.mul_(factor)
+    spread_out(theirs)
     file = tmp_path_factory.mktemp("weights") / "theirs.pth"
     torch.save(theirs.state_dict(), file)
     choices = ["backbone=resnet50_frozen", "decoder=fpn", "heads=mask_rcnn", "channels_last=false"]
@@ -57,6 +50,29 @@ def networks(tmp_path_factory):
     report = initialize_from(ours, file)
     assert "0 of another shape left as they were []; 0 not in the file []; 0 of the file unused []" in report
     return theirs.eval(), ours.eval()
+
+
+@torch.no_grad()
+def spread_out(network):
+    """Statistics of batch norm from a batch, or a random network's values explode; predictions that vary."""
+    images = F.interpolate(torch.randn(2, 3, 16, 20), SIZE, mode="bilinear")
+    if "PANOPTIC_SAMPLES" in os.environ:
+        images = photographs() / 64 - 2  # about normalised
+    features = network.backbone(images)
+    corners = torch.rand(60, 2) * torch.tensor([240, 180])
+    boxes = torch.cat([corners, corners + 10 + 60 * torch.rand(60, 2)], 1)
+    regions = network.roi_heads.box_head(network.roi_heads.box_roi_pool(features, [boxes, boxes], [SIZE, SIZE]))
+    cells = network.rpn.head.conv(features["0"]).flatten(2).transpose(1, 2)
+    for layer, inputs, spread in (
+        (network.rpn.head.cls_logits, cells, 2.0),
+        (network.rpn.head.bbox_pred, cells, 0.3),
+        (network.roi_heads.box_predictor.cls_score, regions, 2.0),
+        (network.roi_heads.box_predictor.bbox_pred, regions, 1.0),
+    ):
+        values = inputs.flatten(0, -2) @ layer.weight.flatten(1).T
+        factor = spread / values.std(0).mean()
+        layer.weight.mul_(factor)
+        layer.bias.copy_(-factor * values.mean(0))
 
 
 def photographs():

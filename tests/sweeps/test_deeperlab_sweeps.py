@@ -1,21 +1,17 @@
 """The sweeps of DeeperLab's tables: each row is a trial per seed, builds, and differs from others as the table says."""
 
-from functools import cache
 from itertools import pairwise
 
 import pytest
 import torch
 import yaml
+from table_rows import check_trials, differences, rows_of
 
 from panoptic.__main__ import main
-from panoptic.configuration import config_folder, load_config, resolved
+from panoptic.configuration import config_folder
 from panoptic.data.scenes import Scenes
 from panoptic.models.build import build_network
 from panoptic.structures import ImageStatistics
-from panoptic.sweeps.command import command_line, composition
-from panoptic.sweeps.engine import num_trials, planned
-from panoptic.sweeps.layout import read_layout
-from panoptic.sweeps.sweep_file import read_sweep_file
 
 SWEEPS = config_folder().parent / "sweeps"
 FILES = sorted(SWEEPS.glob("deeperlab_table*.yaml"))
@@ -27,25 +23,6 @@ DEEPER_HEADS = {"deep_head", *(f"heads.{head}.deep_head" for head in HEADS)}
 S2D = {"decoder._target_", "decoder.aspp_filters", "decoder.low_level_filters"}
 HPM = {"heads.semantic.hard_pixel_fraction"}
 SI = {"heads.semantic.small_instance_weight"}
-
-
-def flat(node, prefix=""):
-    if not isinstance(node, dict):
-        return {prefix[:-1]: node}
-    return {key: value for name, child in node.items() for key, value in flat(child, f"{prefix}{name}.").items()}
-
-
-def composed(sweep, parameters):
-    line = composition(command_line(sweep.command, sweep.program, parameters))
-    return resolved(load_config(line.command, line.overrides))
-
-
-@cache
-def rows_of(path):
-    """(sweep, {row's name: its configuration at seed 0}, layout)."""
-    sweep = read_sweep_file(path, None)
-    layout = read_layout(path.parent / "tables" / path.name, sweep.config, [])
-    return sweep, {row.name: composed(sweep, {"seed": 0, **row.parameters}) for row in layout.rows}, layout
 
 
 def test_each_table_that_can_be_trained_has_its_sweep():
@@ -61,16 +38,8 @@ def test_panoptic_sweep_takes_the_file(path, capsys):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_trial_belongs_to_one_row_and_each_row_has_three(path):
-    sweep = read_sweep_file(path, None)
-    layout = read_layout(path.parent / "tables" / path.name, sweep.config, [])
-    trials = planned(sweep.config, num_trials(sweep.config, None))
-    owners = [
-        [row.name for row in layout.rows if row.parameters == {k: v for k, v in trial.items() if k != "seed"}]
-        for trial in trials
-    ]
-    assert all(len(names) == 1 for names in owners)
-    assert sorted(name for (name,) in owners) == sorted(3 * [row.name for row in layout.rows])
-    assert all({"val_pq", "val_pc"} == set(row.paper) for row in layout.rows)
+    check_trials(path)
+    assert all({"val_pq", "val_pc"} == set(row.paper) for row in rows_of(path)[2].rows)
 
 
 @pytest.mark.slow
@@ -134,11 +103,8 @@ DIFFERENCES = {
 @pytest.mark.parametrize("table", sorted(DIFFERENCES))
 def test_rows_differ_as_the_table_says_and_in_nothing_else(table):
     _, configs, _ = rows_of(TABLES[table])
-    flats = {name: flat(config) for name, config in configs.items()}
     for one, other, expected in DIFFERENCES[table]:
-        keys = set(flats[one]) | set(flats[other])
-        different = {key for key in keys if flats[one].get(key, "absent") != flats[other].get(key, "absent")}
-        assert different - {"name", "logger.wandb.name"} == expected, (one, other)
+        assert differences(configs[one], configs[other]) == expected, (one, other)
 
 
 def test_what_is_off_in_a_row_is_off():

@@ -11,11 +11,8 @@ from rich.table import Table
 
 _QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "miou": "mIoU"}
 _WITH_INSTANCES = {"mask_ap": "AP", "mask_ap50": "AP50", "semantic_map_miou": "mIoU of semantic map"}
-_PERCENTAGES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "semantic_iou": "IoU"} | {
-    "mask_ap": "AP",
-    "mask_ap50": "AP50",
-    "semantic_map_iou": "IoU of semantic map",
-}
+_PERCENTAGES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pc": "PC", "semantic_iou": "IoU"}
+_OF_INSTANCES = {"mask_ap": "AP", "mask_ap50": "AP50", "semantic_map_iou": "IoU of semantic map"}
 _COUNTS = {"tp": "TP", "fp": "FP", "fn": "FN"}
 
 
@@ -51,19 +48,36 @@ def quality_table(values: Mapping[str, float], title: str) -> Table:
 
 
 def category_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """One row per category: its name, its kind, and those of PQ, SQ, RQ, PC, IoU, AP (percent), TP, FP, FN that it has.
+    """One row per category: its name, its kind, and those of PQ, SQ, RQ, PC, IoU (percent), TP, FP, FN that it has.
 
     Args:
         rows: as `join_category_rows` or `PanopticQuality.per_category` give them, all with the same keys.
         title: above the table.
     """
+    return _table_of_rows(rows, title, _PERCENTAGES, _COUNTS)
+
+
+def instance_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """One row per category: mask AP, AP50 and IoU of the semantic map in percent, of fusions that return instances.
+
+    Args:
+        rows: as `PanopticModule.category_rows` gives them; without these keys the table has no columns for them.
+        title: above the table.
+    """
+    return _table_of_rows(rows, title, _OF_INSTANCES, {})
+
+
+def _table_of_rows(
+    rows: Sequence[Mapping[str, Any]], title: str, fractions: Mapping[str, str], numbers: Mapping[str, str]
+) -> Table:
+    """Name, kind, and of the columns {key: heading} those that the rows have: fractions in percent, then numbers."""
     keys = set().union(*rows) if rows else set()
-    percentages = [name for name in _PERCENTAGES if name in keys]
-    counts = [name for name in _COUNTS if name in keys]
+    percentages = [name for name in fractions if name in keys]
+    counts = [name for name in numbers if name in keys]
     table = Table(title=escape(title))
     table.add_column("category")
     table.add_column("kind")
-    for heading in [_PERCENTAGES[name] for name in percentages] + [_COUNTS[name] for name in counts]:
+    for heading in [fractions[name] for name in percentages] + [numbers[name] for name in counts]:
         table.add_column(heading, justify="right")
     for row in rows:
         cells = [percent(row[name]) for name in percentages] + [str(row[name]) for name in counts]

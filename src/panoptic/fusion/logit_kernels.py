@@ -130,15 +130,16 @@ def best_probability_rows(
     Written where needed (H, W) bool says so.
     """
     width = needed.shape[1]
+    resized = np.empty((len(logits), 1, _BLOCK), dtype=np.float32)
     lines = np.empty((len(logits), _BLOCK), dtype=np.float32)
     for y in range(start, stop):
         for first in range(0, width, _BLOCK):
             length = min(_BLOCK, width - first)
             if needed[y, first : first + length].any():
                 for channel in range(len(logits)):
-                    line = lines[channel, :length]
+                    line = resized[channel, 0, :length]
                     line[:] = _read_line(logits[channel], y, first, resizing, line)
-                totals = _exponentials(lines, length)
+                totals = _exponentials(resized, 0, 0, lines, length)
                 for x in range(length):
                     if needed[y, first + x]:
                         best[y, first + x] = np.float32(1) / totals[x]
@@ -184,9 +185,7 @@ def sum_probability_rows(
                 if not (top <= y < bottom and begin < end):
                     continue
                 if not is_read:
-                    for channel in range(len(logits)):
-                        lines[channel, :length] = logits[channel, y, first : first + length]
-                    shares, is_read = np.float32(1) / _exponentials(lines, length), True
+                    shares, is_read = np.float32(1) / _exponentials(logits, y, first, lines, length), True
                     total += shares.sum()
                 row = starts[number] + (y - top) * (right - left) - left
                 likely = lines[channels[number], begin - first : end - first]
@@ -206,25 +205,32 @@ def _masked_sum(values: np.ndarray, factors: np.ndarray, mask: np.ndarray) -> fl
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _exponentials(lines: np.ndarray, length: int) -> np.ndarray:
-    """Exponentials of logits less the highest of their column, in place in the first columns of lines (T, n).
+def _exponentials(logits: np.ndarray, y: int, first: int, lines: np.ndarray, length: int) -> np.ndarray:
+    """Exponentials of logits less the highest of their pixel, for a part of one row.
+
+    Args:
+        logits: (T, H, W).
+        y: the row.
+        first: its first column.
+        lines: (T, n), of which the first columns are written.
+        length: columns that are computed.
 
     Returns:
-        (length,) their sums over T; not a number where one of the logits was not finite.
+        (length,) sums over T; not a number where one of the logits is not finite.
     """
     most = np.full(length, -np.inf, dtype=np.float32)
     totals = np.zeros(length, dtype=np.float32)
-    for channel in range(len(lines)):
-        line = lines[channel, :length]
+    for channel in range(len(logits)):
+        values = logits[channel, y, first : first + length]
         for x in range(length):
-            most[x] = line[x] if line[x] > most[x] else most[x]
-            totals[x] += line[x] - line[x]  # 0, or not a number
-    for channel in range(len(lines)):
-        line = lines[channel, :length]
+            most[x] = values[x] if values[x] > most[x] else most[x]
+            totals[x] += values[x] - values[x]  # 0, or not a number
+    for channel in range(len(logits)):
+        values, line = logits[channel, y, first : first + length], lines[channel, :length]
         for x in range(length):
             # e^z = 2^n e^r with |r| <= ln(2) / 2, where six terms of the series are as exact as fp32. A polynomial,
             # since calls of exp are not vectorised and would take most of the time.
-            power = max((line[x] - most[x]) * np.float32(1.4426950408889634), np.float32(-125))
+            power = max((values[x] - most[x]) * np.float32(1.4426950408889634), np.float32(-125))
             whole = np.int32(power - np.float32(0.5))
             rest = (power - np.float32(whole)) * np.float32(0.6931471805599453)
             series = np.float32(1 / 720) * rest + np.float32(1 / 120)

@@ -1,0 +1,136 @@
+"""The sweeps of OANet's and the Fusion Scheme's tables: each row is a trial per seed, and differs as the table says."""
+
+import pytest
+import torch
+import yaml
+from table_rows import check_trials, differences, rows_of
+
+from panoptic.__main__ import main
+from panoptic.configuration import config_folder
+from panoptic.data.scenes import Scenes
+from panoptic.models.build import build_network
+from panoptic.structures import ImageStatistics
+
+SWEEPS = config_folder().parent / "sweeps"
+FILES = sorted([*SWEEPS.glob("oanet_table*.yaml"), *SWEEPS.glob("fusion_scheme_table*.yaml")])
+TABLES = {"_".join(path.stem.split("_")[:-1]): path for path in FILES}
+LAMBDA = {"loss_weights.semantic_cross_entropy"}
+FUSION = {"fusion._target_"}
+
+
+def test_each_table_that_can_be_trained_has_its_sweep():
+    names = [path.stem for path in FILES]
+    tables = [f"oanet_table{number}_" for number in range(1, 6)]
+    tables += ["fusion_scheme_table1_", "fusion_scheme_table2_"]
+    assert [sum(name.startswith(table) for name in names) for table in tables] == [1] * 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_panoptic_sweep_takes_the_file(path, capsys):
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    assert f"trials in runs/{path.stem}; the first one runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_each_trial_belongs_to_one_row_and_each_row_has_three(path):
+    check_trials(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_each_row_builds_with_the_same_schedule_and_data(path):
+    _, configs, _ = rows_of(path)
+    categories = Scenes(split="train", length=1, size=(48, 64), difficulty="easy").categories
+    first = next(iter(configs.values()))
+    for config in configs.values():
+        with torch.device("meta"):
+            build_network(config, categories, ImageStatistics())
+        assert all(config[key] == first[key] for key in ("optimizer", "scheduler", "trainer", "balancing", "data"))
+        data = config["data"]
+        assert (data["batch_size"], data["train"]["length"], data["val"]["length"]) == (4, 1800, 100)
+
+
+RANKING_LAYERS = {"heads.ranking.layers._target_", "heads.ranking.layers.kernel_size"}
+DIFFERENCES = {
+    "oanet_table1": [("0.2", "0.25", LAMBDA), ("0.25", "1.0", LAMBDA)],
+    "oanet_table2_object": [("stuff", "stuff and objects", {"heads.semantic.object_context"})],
+    "oanet_table3": [
+        ("baseline", "w/spatial ranking module", FUSION),
+        ("baseline, larger backbone", "w/spatial ranking module, larger backbone", FUSION),
+        ("baseline", "baseline, larger backbone", {"backbone.name"}),
+        (
+            "baseline",
+            "w/pano-instance GT",
+            {
+                "heads.instances.instances_from",
+                "heads.ranking.instances_from",
+                "sharing._target_",
+                "sharing.separate",
+            },
+        ),
+    ],
+    "oanet_table4": [
+        ("no", "res1-res5", {"sharing._target_"}),
+        ("res1-res5", "+ skip-connection", {"sharing._target_", "sharing.separate"}),
+    ],
+    "oanet_table5": [
+        ("1x1", "3x3", {"heads.ranking.layers.kernel_size"}),
+        ("3x3", "1x7 + 7x1", RANKING_LAYERS),
+    ],
+    "fusion_scheme_table1": [
+        (
+            "Unified baseline",
+            "+ ASP and RP",
+            {"heads.semantic.branch._target_", "heads.semantic.branch.rates"},
+        ),
+        ("+ ASP and RP", "+ fusion", {"fusion._target_", "fusion.min_area"}),
+    ],
+    "fusion_scheme_table2": [("before", "after", {"fusion._target_", "fusion.min_area"})],
+}
+
+
+@pytest.mark.parametrize("table", sorted(DIFFERENCES))
+def test_rows_differ_as_the_table_says_and_in_nothing_else(table):
+    _, configs, _ = rows_of(TABLES[table])
+    for one, other, expected in DIFFERENCES[table]:
+        assert differences(configs[one], configs[other]) == expected, (one, other)
+
+
+def test_single_tasks_leave_the_other_head_out():
+    _, configs, _ = rows_of(TABLES["fusion_scheme_table1"])
+    heads = {name: sorted(config["heads"]) for name, config in configs.items()}
+    assert heads["Mask R-CNN alone"] == ["instances"]
+    assert heads["semantic head alone"] == ["semantic"]
+    assert heads["+ fusion"] == ["instances", "semantic"]
+    alone, both = configs["Mask R-CNN alone"]["heads"], configs["+ fusion"]["heads"]
+    assert alone["instances"] == both["instances"]
+    assert configs["semantic head alone"]["heads"]["semantic"] == both["semantic"]
+
+
+def paper(table):
+    layout = yaml.safe_load((SWEEPS / "tables" / TABLES[table].name).read_text())
+    return {row["name"]: row["paper"] for row in layout["rows"]}
+
+
+def test_rows_that_tables_share_have_the_same_numbers():
+    shared = [
+        paper("oanet_table1")["0.25"],
+        paper("oanet_table2_object")["stuff and objects"],
+        paper("oanet_table4")["+ skip-connection"],
+    ]
+    assert shared[0] == shared[1] == shared[2]
+    baseline = paper("oanet_table3")["baseline"]
+    assert {name: baseline[name] for name in shared[0]} == shared[0]
+    ranked = paper("oanet_table3")["w/spatial ranking module"]
+    kernel = paper("oanet_table5")["1x7 + 7x1"]
+    assert {name: ranked[name] for name in kernel} == kernel
+
+
+def test_the_papers_numbers_differ_by_what_its_text_says():
+    """OANet, Sec. 4.3: object context 0.5, sharing 0.7; Fusion Scheme, Sec. V: ASP and RP about 1.5, fusion 3."""
+    context, sharing = paper("oanet_table2_object"), paper("oanet_table4")
+    assert context["stuff and objects"]["val_pq"] - context["stuff"]["val_pq"] == pytest.approx(0.5)
+    assert sharing["+ skip-connection"]["val_pq"] - sharing["no"]["val_pq"] == pytest.approx(0.7)
+    parts = {name: row.get("val_semantic_map_miou") for name, row in paper("fusion_scheme_table1").items()}
+    assert parts["+ ASP and RP"] - parts["Unified baseline"] == pytest.approx(1.5, abs=0.25)
+    assert parts["+ fusion"] - parts["+ ASP and RP"] == pytest.approx(3, abs=0.25)
