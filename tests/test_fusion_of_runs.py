@@ -179,8 +179,6 @@ def test_mask_ap_and_miou_before_and_after_are_two_evaluations_of_one_run(instan
     for report in (before, after):
         assert {"mask_ap", "mask_ap50", "semantic_map_miou"} <= set(report["all"])
         assert {"mask_ap", "mask_ap50", "semantic_map_iou"} <= set(report["categories"][0])
-    ious = [[row["semantic_map_iou"] for row in report["categories"]] for report in (before, after)]
-    assert ious[0] != ious[1]
     without = evaluated(tmp_path / "without", run, "fusion=semantic")
     assert "mask_ap" not in without["all"]
     # the semantic map before the fusion is the network's own, of which `fuse_semantic` makes its panoptic map
