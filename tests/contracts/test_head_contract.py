@@ -178,6 +178,12 @@ def test_perfect_outputs_look_like_the_heads_own_and_cost_nothing(network):
         assert loss == 0 if term == "l1" else 0 <= loss < 1e-7, term
 
 
+def test_a_moving_average_keeps_what_the_head_looks_up(network):
+    """Averages of weights take buffers too, and whole numbers do not survive them."""
+    kept = [name for name, buffer in network.heads["tested"].named_buffers() if not buffer.is_floating_point()]
+    assert not [name for name in kept if not name.endswith("num_batches_tracked")]
+
+
 def test_the_encoder_travels_to_workers(network):
     encode = network.heads["tested"].encode
     there = pickle.loads(pickle.dumps(encode))

@@ -143,9 +143,8 @@ def test_no_region_on_a_crowd_is_drawn_but_instances_are():
     head = make_head(num_sampled_regions=1000)
     proposals = torch.tensor([[52.0, 2, 80, 40], [0, 0, 20, 20], [55, 5, 90, 66], [10, 12, 40, 48]])
     target = make_targets([[10, 12, 40, 50], [60, 10, 70, 30]], [3, 1], crowds=[[50, 0, 100, 70]])
-    regions = sample_regions(
-        head.roi_heads, proposals, target, head.channel_of[target.category_ids], torch.Generator().manual_seed(0)
-    )
+    channels = torch.tensor([head.channel_of[category_id] for category_id in (3, 1)])
+    regions = sample_regions(head.roi_heads, proposals, target, channels, torch.Generator().manual_seed(0))
     assert regions.boxes.tolist() == [[10, 12, 40, 48], [10, 12, 40, 50], [60, 10, 70, 30], [0, 0, 20, 20]]
     assert regions.channels.tolist() == [2, 2, 1, 0]  # dog is the second thing, cat the first
     assert regions.instances.tolist() == [0, 0, 1]

@@ -94,8 +94,6 @@ class MaskRCNNHead(Head):
     """
 
     terms = ("rpn_objectness", "rpn_box", "class", "box", "mask")
-    thing_ids: Tensor
-    channel_of: Tensor
 
     def __init__(
         self,
@@ -148,8 +146,8 @@ class MaskRCNNHead(Head):
             max_detections=max_detections,
         )
         channel_of = [1 + things.index(category.id) if category.is_thing else 0 for category in categories]
-        self.register_buffer("thing_ids", torch.tensor(things), persistent=False)
-        self.register_buffer("channel_of", torch.tensor(channel_of), persistent=False)
+        # Not buffers: a moving average over these would no longer be whole numbers.
+        self.thing_ids, self.channel_of = tuple(things), tuple(channel_of)
 
     @property
     def encode(self) -> Callable[[Sample], InstanceTargets]:
@@ -171,7 +169,7 @@ class MaskRCNNHead(Head):
             predicted = self.rpn.of_image(output.objectness, output.box_deltas, index, size)
             rpn_losses.append(self.rpn.losses(predicted, target, generator))
             proposals = self.rpn.proposals(predicted, self.rpn.for_losses)
-            channels = self.channel_of[target.category_ids]
+            channels = torch.tensor(self.channel_of, device=target.category_ids.device)[target.category_ids]
             regions.append(sample_regions(self.roi_heads, proposals, target, channels, generator))
         levels = {level: features.levels[level] for level in LEVELS}
         others = region_losses(self.roi_heads, levels, regions, targets, features.image_sizes)
@@ -204,8 +202,9 @@ class MaskRCNNHead(Head):
         ]
         levels = {level: features.levels[level] for level in LEVELS}
         found = detect_regions(self.roi_heads, levels, proposals, features.image_sizes)
+        thing_ids = torch.tensor(self.thing_ids, device=features.levels["p2"].device)
         return [
-            Detections(self.thing_ids[regions.channels - 1], regions.boxes, regions.scores, regions.masks, size)
+            Detections(thing_ids[regions.channels - 1], regions.boxes, regions.scores, regions.masks, size)
             for regions, size in zip(found, features.image_sizes, strict=True)
         ]
 
