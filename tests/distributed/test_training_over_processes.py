@@ -44,7 +44,7 @@ def test_processes_train_as_one_does(gloo, choice, num_processes):
         for name, expected in one.local_losses[step].items():
             shares = [record.local_losses[step][name] for record in records]
             assert sum(shares) / num_processes == pytest.approx(expected, rel=ROUNDING), (step, name)
-            assert len(set(shares)) == num_processes, "expected shares that differ, or the mean says nothing"
+            assert len(set(shares)) > 1, "expected shares that differ, or the mean says nothing"
         for record in records:
             assert record.logged[step] == pytest.approx(one.logged[step], rel=ROUNDING)
             assert_close(record.gradients[step], one.gradients[step], ROUNDING * largest(one.gradients[step]))
@@ -73,13 +73,33 @@ def test_a_batch_that_cannot_be_divided_is_an_error_that_names_the_nearest():
         data.train_dataloader()
 
 
+FITTING = {
+    "deeperlab": ("bottom_up", ["bilinear", "bilinear_small", "none", "none_small", "s2d", "s2d_light", "s2d_small"]),
+    "semantic": ("semantic", ["bilinear", "bilinear_small", "none", "none_small", "s2d", "s2d_light", "s2d_small"]),
+    "mask_rcnn": ("instances", ["fpn", "fpn_small"]),
+    "fusion_scheme": ("region_growing", ["fpn", "fpn_small"]),
+    "oanet": ("spatial_ranking", ["fpn_rpn_features", "fpn_rpn_features_small"]),
+}
+"""A fusion and the decoders for the heads whose names begin so."""
+
+
+def combinations():
+    for heads in sorted(path.stem for path in (CONF / "heads").glob("*.yaml")):
+        fusion, decoders = FITTING[heads.removesuffix("_small")]
+        yield from ((heads, fusion, decoder) for decoder in decoders)
+
+
+def test_every_decoder_has_heads():
+    assert {decoder for _, _, decoder in combinations()} == {path.stem for path in (CONF / "decoder").glob("*.yaml")}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", sorted(path.stem for path in (CONF / "decoder").glob("*.yaml")))
-@pytest.mark.parametrize("heads", sorted(path.stem for path in (CONF / "heads").glob("*.yaml")))
-def test_every_parameter_has_a_gradient(decoder, heads):
+@pytest.mark.parametrize(("heads", "fusion", "decoder"), combinations(), ids="-".join)
+def test_every_parameter_has_a_gradient(heads, fusion, decoder):
     """Processes exchange gradients as they come, and would wait for one that never does."""
-    fusion = "fusion=semantic" if heads == "semantic" else "fusion=bottom_up"
-    data, module = data_and_module("experiment=deeperlab_scenes", f"decoder={decoder}", f"heads={heads}", fusion)
+    parts = [f"decoder={decoder}", f"heads={heads}", f"fusion={fusion}"]
+    stride = 32 if decoder.startswith("fpn") else 16
+    data, module = data_and_module("experiment=deeperlab_scenes", *parts, f"backbone.output_stride={stride}")
     batch = next(iter(data.train_dataloader()))
     network = module.network.train()
     outputs, features = network(batch.images, batch.image_sizes)

@@ -68,6 +68,15 @@ def _pool(cells: int, canonical_size: float) -> MultiScaleRoIAlign:
     return pool
 
 
+def _cut_out(
+    pool: MultiScaleRoIAlign, levels: Mapping[str, Tensor], boxes: list[Tensor], image_sizes: list[tuple[int, int]]
+) -> Tensor:
+    """Features of regions (R, D, cells, cells); RoIAlign wants boxes in the precision of features of fp64."""
+    precision = torch.promote_types(boxes[0].dtype, levels["p2"].dtype)
+    cells: Tensor = pool(levels, [box.to(precision) for box in boxes], image_sizes)
+    return cells
+
+
 @dataclass(frozen=True, eq=False)
 class SampledRegions:
     """The regions of one image that carry loss, positive ones first.
@@ -152,7 +161,9 @@ def _classes_and_boxes(
     roi_heads: RoIHeads, levels: Mapping[str, Tensor], boxes: list[Tensor], image_sizes: list[tuple[int, int]]
 ) -> tuple[Tensor, Tensor]:
     """Logits (R, K) and box deltas (R, 4K) in fp32 of the regions of all images, R of them."""
-    logits, deltas = roi_heads.box_predictor(roi_heads.box_head(roi_heads.box_roi_pool(levels, boxes, image_sizes)))
+    logits, deltas = roi_heads.box_predictor(
+        roi_heads.box_head(_cut_out(roi_heads.box_roi_pool, levels, boxes, image_sizes))
+    )
     return logits.float(), deltas.float()
 
 
@@ -160,7 +171,7 @@ def _masks(
     roi_heads: RoIHeads, levels: Mapping[str, Tensor], boxes: list[Tensor], image_sizes: list[tuple[int, int]]
 ) -> Tensor:
     """Mask logits (R, K, 28, 28) in fp32 of the regions of all images, R of them."""
-    pooled = roi_heads.mask_roi_pool(levels, boxes, image_sizes)
+    pooled = _cut_out(roi_heads.mask_roi_pool, levels, boxes, image_sizes)
     logits: Tensor = roi_heads.mask_predictor(roi_heads.mask_head(pooled)).float()
     return logits
 

@@ -131,7 +131,7 @@ class SpatialRankingHead(Head):
 
     def _scores(self, class_masks: Tensor) -> Tensor:
         """(T, H, W) bool to logits of that shape."""
-        logits: Tensor = self.layers(class_masks[None].float())
+        logits: Tensor = self.layers(class_masks[None].to(next(self.layers.parameters()).dtype))
         return logits[0]
 
     def _top_channels(self, semantic_map: Tensor) -> Tensor:
