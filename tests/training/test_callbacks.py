@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import time
 
 import cv2
 import pytest
@@ -172,10 +173,15 @@ def test_wandb_without_an_account_has_the_values_of_the_csv_file_and_the_picture
     finally:
         wandb.finish()
     (offline,) = (run / "wandb").glob("offline-run-*")
-    logged = wandb_history(next(offline.glob("*.wandb")))
     rows = csv_rows(run / "metrics.csv")
+    expected = {name: [float(row[name]) for row in rows if row[name]] for name in LOGGED}
+    logged = wandb_history(next(offline.glob("*.wandb")))
+    deadline = time.monotonic() + 60  # W&B writes from a process of its own, on a busy machine a while longer
+    while any(len(logged.get(name, [])) < len(expected[name]) for name in LOGGED) and time.monotonic() < deadline:
+        time.sleep(0.5)
+        logged = wandb_history(next(offline.glob("*.wandb")))
     for name in LOGGED:
-        assert logged[name] == pytest.approx([float(row[name]) for row in rows if row[name]])
+        assert logged[name] == pytest.approx(expected[name])
     pictures = sorted(path.name for path in offline.rglob("*.png"))
     assert {name[: len("prediction_0")] for name in pictures} == {"prediction_0", "prediction_1"}
     assert logged["weight_semantic_cross_entropy"] == [1.0, 1.0]
