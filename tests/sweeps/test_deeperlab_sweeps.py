@@ -7,7 +7,6 @@ import torch
 import yaml
 from table_rows import check_trials, differences, rows_of
 
-from panoptic.__main__ import main
 from panoptic.configuration import config_folder
 from panoptic.data.scenes import Scenes
 from panoptic.models.build import build_network
@@ -27,13 +26,6 @@ SI = {"heads.semantic.small_instance_weight"}
 
 def test_each_table_that_can_be_trained_has_its_sweep():
     assert sorted(TABLES) == ["table1", "table3", "table4", "table5", "table6", "table7"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_panoptic_sweep_takes_the_file(path, capsys):
-    assert main(["sweep", str(path), "--dry-run"]) == 0
-    assert f"trials in runs/{path.stem}; the first one runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -5,7 +5,6 @@ import torch
 import yaml
 from table_rows import check_trials, differences, rows_of
 
-from panoptic.__main__ import main
 from panoptic.configuration import config_folder
 from panoptic.data.scenes import Scenes
 from panoptic.models.build import build_network
@@ -23,13 +22,6 @@ def test_each_table_that_can_be_trained_has_its_sweep():
     tables = [f"oanet_table{number}_" for number in range(1, 6)]
     tables += ["fusion_scheme_table1_", "fusion_scheme_table2_"]
     assert [sum(name.startswith(table) for name in names) for table in tables] == [1] * 7
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_panoptic_sweep_takes_the_file(path, capsys):
-    assert main(["sweep", str(path), "--dry-run"]) == 0
-    assert f"trials in runs/{path.stem}; the first one runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -5,6 +5,7 @@ import yaml
 from sweep_makers import compose_nothing, stub_sweep, write_sweep
 
 import sweeps
+from panoptic.__main__ import main
 from panoptic.configuration import config_folder, load_config
 from panoptic.sweeps.sweep_file import read_sweep_file
 
@@ -17,6 +18,13 @@ def test_every_file_of_the_repository_is_a_sweep_of_this_package(path):
     sweep = read_sweep_file(path, load_config)
     assert sweep.config["name"] == path.stem
     assert sweep.metric == "val_pq"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_panoptic_sweep_takes_every_file_of_the_repository(path, capsys):
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    assert f"trials in runs/{path.stem}; the first one runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from panoptic.fusion.detections import best_first, detections_of
-from panoptic.fusion.logits import SemanticPrediction
+from panoptic.fusion.detections import as_instances, best_first, detections_of
 from panoptic.fusion.masks import paste_masks
-from panoptic.fusion.merging import merge
-from panoptic.structures import IGNORE_INDEX, Category, FusionResult, check_categories
+from panoptic.fusion.merging import paste_instances
+from panoptic.structures import IGNORE_INDEX, Category, FusionResult, PanopticMap, check_categories
 
 
 def fuse_instances(
@@ -50,10 +48,9 @@ def fuse_instances(
     detections = detections_of(outputs, categories, semantic_size=None, size=size)
     masks = paste_masks(detections, detections.image_size if size is None else size)
     order = best_first(detections, score_threshold=score_threshold, max_instances=max_instances)
-    unknown = np.full(masks.size, IGNORE_INDEX, dtype=np.uint8)
-    nothing = SemanticPrediction(detections.scores.new_empty(0, *detections.image_size), unknown, unknown)
-    result = merge(detections, masks, order, nothing, categories, overlap_threshold=overlap_threshold, min_area=0)
-    segment_ids, segments = result.panoptic_map.segment_ids, result.panoptic_map.segments
-    of_ids = torch.full((len(segments) + 1,), IGNORE_INDEX)
-    of_ids[[segment.id for segment in segments]] = torch.tensor([s.category_id for s in segments], dtype=torch.int64)
-    return replace(result, semantic_map=of_ids.to(segment_ids.device)[segment_ids])
+    segment_ids, segments = paste_instances(detections, masks, order, overlap_threshold=overlap_threshold)
+    category_of = np.array([IGNORE_INDEX, *(segment.category_id for segment in segments)], dtype=np.int64)
+    device = detections.scores.device
+    panoptic_map = PanopticMap(torch.from_numpy(segment_ids).to(device), segments)
+    semantic_map = torch.from_numpy(category_of[segment_ids]).to(device)
+    return FusionResult(panoptic_map, semantic_map, as_instances(detections, masks))

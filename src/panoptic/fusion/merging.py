@@ -42,10 +42,27 @@ def merge(
     Raises:
         ValueError: a constant out of its range.
     """
-    if not 0 <= overlap_threshold <= 1:
-        raise ValueError(f"expected an overlap_threshold in [0, 1], got {overlap_threshold}")
     if min_area < 0:
         raise ValueError(f"expected min_area of at least 0, got {min_area}")
+    segment_ids, segments = paste_instances(detections, masks, order, overlap_threshold=overlap_threshold)
+    segments += _paste_stuff(segment_ids, prediction.stuff, categories, len(segments) + 1, min_area)
+    panoptic_map = PanopticMap(torch.from_numpy(segment_ids).to(prediction.logits.device), segments)
+    return FusionResult(panoptic_map, prediction.semantic_map, as_instances(detections, masks))
+
+
+def paste_instances(
+    detections: Detections, masks: PastedMasks, order: np.ndarray, *, overlap_threshold: float
+) -> tuple[np.ndarray, list[Segment]]:
+    """Instances alone, as in `merge`.
+
+    Returns:
+        (H, W) int64 segment ids 1, 2, ... in this order, 0 where no instance is; their segments with scores and areas.
+
+    Raises:
+        ValueError: overlap_threshold is not in [0, 1].
+    """
+    if not 0 <= overlap_threshold <= 1:
+        raise ValueError(f"expected an overlap_threshold in [0, 1], got {overlap_threshold}")
     segment_ids = np.zeros(masks.size, dtype=np.int64)
     chosen = masks.select(order)
     areas = _paste_free(chosen.windows, chosen.starts, chosen.pixels, chosen.areas, overlap_threshold, segment_ids)
@@ -54,9 +71,7 @@ def merge(
     segments = [
         Segment(number, category_ids[row], score=scores[row], area=area) for number, (row, area) in enumerate(table, 1)
     ]
-    segments += _paste_stuff(segment_ids, prediction.stuff, categories, len(segments) + 1, min_area)
-    panoptic_map = PanopticMap(torch.from_numpy(segment_ids).to(prediction.logits.device), segments)
-    return FusionResult(panoptic_map, prediction.semantic_map, as_instances(detections, masks))
+    return segment_ids, segments
 
 
 def _paste_stuff(
