@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,3 +207,23 @@ def test_a_ranking_that_is_not_finite_is_refused():
     }
     with pytest.raises(ValueError, match="expected finite values in ranking, got nan or infinity; the network has div"):
         fuse_spatial_ranking(outputs, CATEGORIES)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_without_ranking_within_a_class_its_places_go_to_its_instances_by_detection_score(seed):
+    size = (24, 31)
+    outputs = random_outputs(seed, size, num_instances=12)
+    detections = outputs["instances"]
+    masks = paste_masks(detections, size)
+    by_score = sorted(range(12), key=lambda row: -detections.scores[row].item())
+    ranking = ranking_scores(outputs, CATEGORIES, detections, masks, np.arange(12))
+    ids = detections.category_ids.tolist()
+    waiting = {category_id: [row for row in by_score if ids[row] == category_id] for category_id in ids}
+    order = [waiting[ids[row]].pop(0) for row in sorted(by_score, key=lambda row: -ranking[row])]
+    scores = torch.zeros(12)
+    scores[order] = torch.linspace(0.9, 0.1, 12)  # merged by a score that says this order
+    same_order = {"semantic": outputs["semantic"], "instances": replace(detections, scores=scores)}
+    ours = fuse_spatial_ranking(outputs, CATEGORIES, rank_within_class=False, **ALL)
+    theirs = fuse_detection_score(same_order, CATEGORIES, **ALL)
+    assert torch.equal(ours.panoptic_map.segment_ids, theirs.panoptic_map.segment_ids)
+    assert order != sorted(by_score, key=lambda row: -ranking[row])
