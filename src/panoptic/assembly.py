@@ -58,7 +58,7 @@ def build_module(config: Mapping[str, Any], data: PanopticDataModule, network: N
     return PanopticModule(
         network,
         build(config["fusion"]),
-        build(config["balancing"]),
+        build(config["balancing"], losses_of_heads=network.losses_of_heads),
         categories=data.categories,
         statistics=data.image_statistics,
         optimizer=build(with_scaled_rate(config["optimizer"], rate_factor(config))),
@@ -103,6 +103,29 @@ def start_report(config: Mapping[str, Any], module: PanopticModule) -> Iterator[
         )
     if config["max_images"] is not None:
         yield f"training ends after {end_of_training(config)['max_steps']} steps, {config['max_images']} images"
+
+
+def check_balancing(module: PanopticModule, config: Mapping[str, Any]) -> None:
+    """Refuse a strategy that this network or this way of training cannot have.
+
+    Raises:
+        ValueError: it compares gradients on shared features and there are none, or is not exact when gradients are
+            accumulated and `balancing.per_micro_batch` does not accept this.
+    """
+    balancer = module.balancer
+    if balancer.needs_shared and not module.network.shares_features:
+        raise ValueError(
+            f"balancing {balancer.identity['strategy']} compares gradients on features that heads share, but no two "
+            f"heads of {list(module.network.heads)} read the same; choose a strategy that needs losses alone, such as "
+            "balancing=uncertainty, or another sharing="
+        )
+    batches = int((config["trainer"] or {}).get("accumulate_grad_batches") or 1)
+    if batches > 1 and not (balancer.exact_when_accumulated or balancer.per_micro_batch):
+        raise ValueError(
+            f"balancing {balancer.identity['strategy']} is not exact with trainer.accumulate_grad_batches={batches}: "
+            "its weights are not linear in the batches' losses. Accept weights of each batch apart with "
+            "balancing.per_micro_batch=true, or choose a larger data.batch_size without accumulation"
+        )
 
 
 def try_out(module: PanopticModule) -> None:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from panoptic.analysis.tables import quality_table
-from panoptic.assembly import build_data, build_module, build_trainer, start_report, try_out
+from panoptic.assembly import build_data, build_module, build_trainer, check_balancing, start_report, try_out
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.models.build import build_network
 from panoptic.resume import ResumePoint, find_resume_point
@@ -35,6 +35,7 @@ def train(config: dict[str, Any], request: StopRequest) -> None:
     # a run that goes on has its weights from its checkpoint, not from `init_from`, which may be gone
     resumed = None if point is None else build_network(config, data.categories, data.image_statistics)
     module = build_module(config, data, resumed)
+    check_balancing(module, config)
     try_out(module)
     own = None if point is None else point.path.parents[1]
     chosen = config["run"] or own

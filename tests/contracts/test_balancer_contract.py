@@ -1,5 +1,7 @@
 """What every balancer of `conf/balancing` promises."""
 
+import copy
+
 import pytest
 import torch
 from composed import choices, compose
@@ -12,8 +14,11 @@ NAMES = ["semantic_cross_entropy", "heatmap_cross_entropy", "long_range_l1"]
 CHOICES = choices("balancing")
 
 
-def build_balancer(choice):
-    return build(compose(f"balancing={choice}")["balancing"])
+HEADS = {"semantic": NAMES[:1], "heatmap": NAMES[1:2], "long_range": NAMES[2:]}
+
+
+def build_balancer(choice, *overrides):
+    return build(compose(f"balancing={choice}", *overrides)["balancing"], losses_of_heads=HEADS)
 
 
 @pytest.fixture(params=CHOICES)
@@ -47,7 +52,7 @@ def test_weights_are_scalars_named_as_the_losses(balancer):
     losses, shared = task_losses()
     weights = balancer(losses, shared, in_one_process).weights
     assert list(weights) == NAMES
-    assert all(weight.shape == () and weight.isfinite() and weight >= 0 for weight in weights.values())
+    assert all(weight.shape == () and weight.isfinite() for weight in weights.values())
 
 
 def test_losses_of_zero_are_welcome(balancer):
@@ -71,8 +76,9 @@ def test_a_single_loss_keeps_its_direction(balancer, name):
 
 def test_the_order_of_losses_does_not_matter(balancer):
     losses, shared = task_losses()
+    other = copy.deepcopy(balancer)
     forwards = balancer(losses, shared, in_one_process)
-    backwards = balancer(dict(reversed(losses.items())), shared, in_one_process)
+    backwards = other(dict(reversed(losses.items())), shared, in_one_process)
     torch.testing.assert_close(forwards.total, backwards.total)
     assert set(forwards.weights) == set(backwards.weights)
     for name, weight in forwards.weights.items():

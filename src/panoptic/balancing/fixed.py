@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from panoptic.balancing.base import BalancedLoss, LossBalancer, Reducer
+from panoptic.balancing.base import LossBalancer, Reducer, TaskLosses, TaskWeights
 
 
 class FixedBalancer(LossBalancer):
     """The plain sum of the losses."""
 
-    def forward(self, losses: Mapping[str, Tensor], shared: Sequence[Tensor], reducer: Reducer) -> BalancedLoss:
-        """Total and weights of 1."""
-        total = torch.stack(list(losses.values())).sum()
-        return BalancedLoss(total, {name: torch.ones_like(loss) for name, loss in losses.items()})
+    def weigh(self, step: TaskLosses, shared: Sequence[Tensor], reducer: Reducer) -> TaskWeights:
+        """Weights of 1."""
+        return TaskWeights(torch.ones_like(step.values))

@@ -51,6 +51,11 @@ class JoinedNetworks(nn.Module):
         return {**self.first.encoders, **self.second.encoders}
 
     @property
+    def losses_of_heads(self) -> dict[str, list[str]]:
+        """{head: `<head>_<term>` of its losses}."""
+        return {**self.first.losses_of_heads, **self.second.losses_of_heads}
+
+    @property
     def loss_names(self) -> list[str]:
         """`<head>_<term>` of every loss."""
         return [*self.first.loss_names, *self.second.loss_names]
@@ -77,6 +82,11 @@ class JoinedNetworks(nn.Module):
     ) -> dict[str, Tensor]:
         """{`<head>_<term>`: unweighted scalar}."""
         return {**self.first.losses(outputs, features, batch), **self.second.losses(outputs, features, batch)}
+
+    @property
+    def shares_features(self) -> bool:
+        """Whether `shared` gives any."""
+        return self.first.shares_features or self.second.shares_features
 
     def shared(self, features: Mapping[str, Features]) -> list[Tensor]:
         """What heads of the first share, and what those of the second do; the networks share nothing."""

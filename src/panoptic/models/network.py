@@ -96,9 +96,14 @@ class PanopticNetwork(nn.Module):
         return {name: head.encode for name, head in self.heads.items()}
 
     @property
+    def losses_of_heads(self) -> dict[str, list[str]]:
+        """{head: `<head>_<term>` of its losses}."""
+        return {name: [f"{name}_{term}" for term in head.terms] for name, head in self.heads.items()}
+
+    @property
     def loss_names(self) -> list[str]:
         """`<head>_<term>` of every loss."""
-        return [f"{name}_{term}" for name, head in self.heads.items() for term in head.terms]
+        return [name for losses in self.losses_of_heads.values() for name in losses]
 
     @property
     def size_rule(self) -> SizeRule:
@@ -151,12 +156,8 @@ class PanopticNetwork(nn.Module):
         share they are its last level alone ("c5", res5 of a ResNet), where OANet compares gradients (Fig. 5): those
         before it, which decoders read too, go into it. Heads that read no features do not count.
         """
-        paths: dict[int, list[NetworkPath]] = {}
-        for path in self.paths:
-            if path.readers:
-                paths.setdefault(id(path.backbone), []).append(path)
         shared: list[Tensor] = []
-        for path, *others in paths.values():
+        for path, *others in self._readers_of_backbones():
             levels = features[path.readers[0]].levels
             if others:
                 own = [level for level in levels if level not in path.decoder.channels]
@@ -164,6 +165,19 @@ class PanopticNetwork(nn.Module):
             elif len(path.readers) > 1:
                 shared.extend(levels[level] for level in path.decoder.shared_levels)
         return shared
+
+    @property
+    def shares_features(self) -> bool:
+        """Whether `shared` gives any."""
+        return any(others or len(path.readers) > 1 for path, *others in self._readers_of_backbones())
+
+    def _readers_of_backbones(self) -> list[list[NetworkPath]]:
+        """For every backbone the paths of it in which a head reads features."""
+        paths: dict[int, list[NetworkPath]] = {}
+        for path in self.paths:
+            if path.readers:
+                paths.setdefault(id(path.backbone), []).append(path)
+        return list(paths.values())
 
     def _normalise(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> Tensor:
         normalised = (images - self.mean) / self.std

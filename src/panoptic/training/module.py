@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,11 +36,56 @@ class StepRecord:
         losses: {`<head>_<term>`: unweighted scalar}, attached to the graph.
         weights: {name: lambda times the balancer's weight}.
         shared: features that at least two heads read, attached to the graph.
+        levels: {head: {level: its features}}, attached to the graph.
     """
 
     losses: dict[str, Tensor]
     weights: dict[str, Tensor]
     shared: list[Tensor]
+    levels: dict[str, dict[str, Tensor]]
+
+
+class SecondLook:
+    """Evaluates the losses of a batch once more: with the draws of the first time, leaving statistics as they are.
+
+    Args:
+        module: whose network is asked.
+        batch: of the step; the state of random numbers is taken here.
+    """
+
+    def __init__(self, module: PanopticModule, batch: Batch) -> None:
+        self.module, self.batch = module, batch
+        self.devices = [batch.images.device] if batch.images.is_cuda else []
+        self.random_state = torch.get_rng_state()
+        self.device_states = [torch.cuda.get_rng_state(device) for device in self.devices]
+
+    def __call__(self) -> dict[str, Tensor]:
+        """{`<head>_<term>`: lambda times the loss, mean over processes}."""
+        network, batch = self.module.network, self.batch
+        precision = self.module.trainer.precision_plugin
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(self.devices),
+            kept_buffers(network),
+            precision.forward_context(),
+        ):
+            torch.set_rng_state(self.random_state)
+            for device, state in zip(self.devices, self.device_states, strict=True):
+                torch.cuda.set_rng_state(state, device)
+            outputs, features = network(batch.images, batch.image_sizes)
+            losses = network.losses(outputs, features, batch)
+        return mean_over_processes(self.module.weighted(losses))
+
+
+@contextmanager
+def kept_buffers(network: torch.nn.Module) -> Iterator[None]:
+    """Buffers, such as the statistics of batch norm, have their values again afterwards."""
+    values = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in network.named_buffers():
+            buffer.copy_(values[name])
 
 
 class PanopticModule(pl.LightningModule):
@@ -92,6 +138,8 @@ class PanopticModule(pl.LightningModule):
             raise ValueError(f'expected score_at "original" or "network", got {score_at!r}')
         self.score_at = score_at
         self.step_record: StepRecord | None = None
+        self._again: SecondLook | None = None
+        self._leaves_step_out = False
         self.quality_values: dict[str, float] = {}
         self.val_losses = ImageMeans(network.loss_names)
         self.quality = MetricCollection(
@@ -105,13 +153,15 @@ class PanopticModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Losses, lambda, balancing; the record is there before backward."""
+        self._again = SecondLook(self, batch)
         outputs, features = self.network(batch.images, batch.image_sizes)
         losses = self.network.losses(outputs, features, batch)
-        weighted = {name: self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
         shared = self.network.shared(features)
-        balanced = self.balancer(weighted, shared, sum_over_processes)
-        weights = {name: self.loss_weights.get(name, 1.0) * weight for name, weight in balanced.weights.items()}
-        self.step_record = StepRecord(losses, weights, shared)
+        balanced = self.balancer(self.weighted(losses), shared, sum_over_processes)
+        self._leaves_step_out |= balanced.is_skipped
+        weights = self.weighted(balanced.weights)
+        levels = {name: feature.levels for name, feature in features.items()}
+        self.step_record = StepRecord(losses, weights, shared, levels)
         logged = {"train_loss": balanced.total, **{f"train_{name}": loss for name, loss in losses.items()}}
         logged |= {f"weight_{name}": weight for name, weight in weights.items()}
         for name, value in mean_over_processes(logged).items():
@@ -119,9 +169,29 @@ class PanopticModule(pl.LightningModule):
         total: Tensor = balanced.total
         return total
 
+    def weighted(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{name: lambda times the value}."""
+        return {name: self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Without gradients the optimizer changes nothing: of a step in which a loss is not finite."""
+        if self._leaves_step_out:
+            optimizer.zero_grad(set_to_none=True)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Tell the balancer that a step is done."""
+        super().optimizer_step(*args, **kwargs)
+        if self._again is not None and not self._leaves_step_out:
+            self.balancer.after_step(self._again)
+        self._leaves_step_out = False
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Let go of the step's graph."""
-        self.step_record = None
+        self.step_record = self._again = None
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the balancer."""
+        self.balancer.end_epoch()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Losses and quality of one batch; returns the list of `FusionResult`s, for callbacks."""
@@ -172,7 +242,7 @@ class PanopticModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule counted in optimizer steps."""
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(self._parameter_groups())
         if self.scheduler is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
@@ -181,6 +251,27 @@ class PanopticModule(pl.LightningModule):
         schedule = self.scheduler(optimizer, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _parameter_groups(self) -> list[Any]:
+        """The network's parameters, and apart from them, without weight decay, those that a balancer learns."""
+        learned = list(self.balancer.parameters())
+        if not learned:
+            return list(self.parameters())
+        return [{"params": list(self.network.parameters())}, {"params": learned, "weight_decay": 0.0}]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add everything that a later evaluation needs."""
+        """Add everything that a later evaluation needs, and what the balancer's state belongs to."""
         checkpoint["panoptic"] = entry_of(self.config, self.categories, self.statistics)
+        checkpoint["panoptic"]["balancing"] = self.balancer.identity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the state of another strategy, or of other tasks.
+
+        Raises:
+            ValueError: it is one; both are named.
+        """
+        there = checkpoint["panoptic"].get("balancing")
+        if there is not None and there != self.balancer.identity:
+            raise ValueError(
+                f"the checkpoint was trained with balancing {there}, this run has {self.balancer.identity}; go on with "
+                "the former, or start a new run from its weights with init_from="
+            )

@@ -1,0 +1,31 @@
+"""Geometric loss strategy (Chennupati et al., MultiNet++, 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from panoptic.balancing.base import LossBalancer, Reducer, TaskLosses, TaskWeights
+
+
+class GeometricMeanBalancer(LossBalancer):
+    """The geometric mean of the tasks' losses (Sec. 3.2, Eq. 3).
+
+    Its gradient is that of the sum of w_t L_t with w_t = mean / (T L_t), of which the value is the mean as well; losses
+    are averaged over processes before. Not exact when gradients are accumulated: it is not linear in the losses.
+
+    Raises:
+        ValueError: a negative loss, in `forward`.
+    """
+
+    exact_when_accumulated = False
+
+    def weigh(self, step: TaskLosses, shared: Sequence[Tensor], reducer: Reducer) -> TaskWeights:
+        """Weights mean / (T L_t)."""
+        if bool((step.values < 0).any()):
+            names = [list(self.tasks)[row] for row in step.rows[step.values < 0].tolist()]
+            raise ValueError(f"a geometric mean needs positive losses, got a negative one of task {', '.join(names)}")
+        values = step.values.double()
+        mean = values.log().mean().exp() if len(values) else values.sum()
+        return TaskWeights((mean / (max(len(values), 1) * values)).float())
