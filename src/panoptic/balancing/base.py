@@ -177,7 +177,7 @@ class LossBalancer(nn.Module, ABC):
 
     def _without_step(self, what: str, losses: Mapping[str, Tensor], weights: dict[str, Tensor]) -> BalancedLoss:
         """Stop, or the plain sum, of which no step may be taken."""
-        here = ", ".join(f"{name}={float(loss):.4g}" for name, loss in losses.items())
+        here = ", ".join(f"{name}={float(loss.detach()):.4g}" for name, loss in losses.items())
         message = f"{what}; losses of this process: {here}"
         if self.on_nan == "raise":
             raise ValueError(
@@ -185,7 +185,8 @@ class LossBalancer(nn.Module, ABC):
                 "out with balancing.on_nan=skip"
             )
         warnings.warn(f"{message}. The optimizer leaves this step out (balancing.on_nan=skip)", stacklevel=3)
-        return BalancedLoss(_weighted_sum(losses, weights), weights, is_skipped=True)
+        unused = sum(0 * parameter.sum() for parameter in self.parameters())  # DDP waits for a gradient of each
+        return BalancedLoss(_weighted_sum(losses, weights) + unused, weights, is_skipped=True)
 
     def _of_all_tasks(self, gramian: Tensor | None, rows: Tensor) -> Tensor | None:
         """(A, A) of the tasks of a step to (T, T)."""

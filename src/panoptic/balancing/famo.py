@@ -51,17 +51,19 @@ class FAMOBalancer(LossBalancer):
             names = [list(self.tasks)[row] for row in step.rows[step.values < 0].tolist()]
             raise ValueError(f"famo needs positive losses, got a negative one of task {', '.join(names)}")
         self._before = (step.rows, step.values)
-        quotients = torch.softmax(self.logits[step.rows], dim=0) / step.values
+        quotients = torch.softmax(self.logits[step.rows], dim=0) / step.values.clamp_min(LEAST_LOSS)
         return TaskWeights(quotients / quotients.sum())
 
     def after_step(self, losses_again: Callable[[], dict[str, Tensor]]) -> None:
-        """Move xi by what the step did to the losses."""
-        if self._before is None:
+        """Move xi by what the step did to the losses, unless one of them is not finite any more."""
+        if self._before is None or not len(self._before[0]):
             return
         rows, before = self._before
         self._before = None
         losses, names = losses_again(), list(self.tasks.values())
         after = torch.stack([torch.stack([losses[name] for name in names[row]]).sum() for row in rows.tolist()])
+        if not bool(after.isfinite().all()):
+            return
         fall = before.clamp_min(LEAST_LOSS).log() - after.to(before).clamp_min(LEAST_LOSS).log()
         shares = torch.softmax(self.logits[rows], dim=0)
         self.logits[rows] -= self.rate * (shares * (fall - (shares * fall).sum()) + self.decay * self.logits[rows])

@@ -19,8 +19,9 @@ class GradNormBalancer(FeatureGradientBalancer):
 
     r_t is the task's loss over that of its first step, over the mean of this quotient. One step down the slope of
     sum |w_t n_t - target_t| with the target held fixed (Eq. 2) is w_t -= rate sign(w_t n_t - target_t) n_t; weights are
-    then scaled to a mean of 1. DEVIATION: norms are on the shared features, not on the last shared layer's weights, and
-    divided by their mean, so that `rate` means the same for every network. Weights stay above 0.001 (chosen).
+    then scaled to a mean of 1, those of a step among themselves. DEVIATION: norms are on the shared features, not on
+    the last shared layer's weights, and divided by the mean of w_t n_t, so that `rate` means the same for every
+    network. Weights stay above 0.001 before they are scaled (chosen).
 
     Args:
         losses_of_heads: as for every balancer.
@@ -29,7 +30,7 @@ class GradNormBalancer(FeatureGradientBalancer):
         options: as for every balancer.
 
     Raises:
-        ValueError: a rate that is not positive.
+        ValueError: a rate that is not positive; a negative loss, in `forward`.
     """
 
     task_weights: Tensor
@@ -47,6 +48,9 @@ class GradNormBalancer(FeatureGradientBalancer):
 
     def weights_of(self, gramian: Tensor, step: TaskLosses) -> Tensor:
         """The weights so far; they move afterwards."""
+        if bool((step.values < 0).any()):
+            names = [list(self.tasks)[row] for row in step.rows[step.values < 0].tolist()]
+            raise ValueError(f"grad_norm needs positive losses, got a negative one of task {', '.join(names)}")
         weights = self.task_weights[step.rows]
         self._move(gramian.diagonal().sqrt().to(weights), step)
         return weights
@@ -58,6 +62,5 @@ class GradNormBalancer(FeatureGradientBalancer):
         weights = self.task_weights[step.rows]
         mean = (weights * norms).mean()
         targets = mean * (rates / rates.mean()) ** self.alpha
-        weights = weights - self.rate * torch.sign(weights * norms - targets) * norms / mean
-        self.task_weights[step.rows] = weights.clamp_min(LEAST_WEIGHT)
-        self.task_weights /= self.task_weights.mean()
+        moved = (weights - self.rate * torch.sign(weights * norms - targets) * norms / mean).clamp_min(LEAST_WEIGHT)
+        self.task_weights[step.rows] = moved * weights.sum() / moved.sum()

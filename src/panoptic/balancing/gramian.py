@@ -20,6 +20,9 @@ from panoptic.balancing.draws import seed_of
 GRADIENT_SCALES = (2.0**16, 2.0**8, 1.0)
 """Losses are multiplied by the first one that does not overflow: gradients on features of half precision underflow."""
 
+BLOCK = 1 << 20
+"""Values of a gradient that are held in float64 at a time."""
+
 
 class FeatureGradientBalancer(LossBalancer):
     """What reads gradients on shared features.
@@ -65,6 +68,10 @@ class FeatureGradientBalancer(LossBalancer):
 class GramianBalancer(FeatureGradientBalancer):
     """A strategy that is a function of the Gramian alone, such as those of torchjd.
 
+    The Gramian is divided by the mean of its diagonal before (chosen): gradients on features are small, by the number
+    of pixels, and some strategies take what is small for zero. Weights do not depend on the scale otherwise, but for
+    the norm that `NashMTLWeighting` cuts at, which so is in units of the tasks' root mean square norm.
+
     Args:
         losses_of_heads: as for every balancer.
         weighting: (T, T) inner products to (T,) weights. What it draws is the same in every process and after a resume.
@@ -93,10 +100,12 @@ class GramianBalancer(FeatureGradientBalancer):
         return {**super().identity, "strategy": f"{type(self).__name__}({type(self.weighting).__name__})"}
 
     def weights_of(self, gramian: Tensor, step: TaskLosses) -> Tensor:
-        """The weighting's answer."""
+        """The weighting's answer, found on the CPU: it is a long chain of operations on few numbers."""
+        gramian = gramian.cpu()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(self.seed, int(self.steps)))
-            return self.weighting(gramian)
+            # torch.manual_seed would set the generators of accelerators too, and leave them so
+            torch.default_generator.manual_seed(seed_of(self.seed, int(self.steps)))
+            return self.weighting(gramian / gramian.diagonal().mean())
 
     def after_step(self, losses_again: Callable[[], dict[str, Tensor]]) -> None:
         """The next step has draws of its own."""
@@ -115,22 +124,27 @@ def local_gramian(losses: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
     """
     rows = [task_gradient(loss, shared) for loss in losses]
     gramian = torch.zeros(len(losses), len(losses), dtype=torch.float64, device=shared[0].device)
-    for level in range(len(shared)):
-        gradients = torch.stack([row[level] for row in rows])
-        gramian += (gradients @ gradients.T).double()
+    for level in zip(*rows, strict=True):
+        for start in range(0, level[0].numel(), BLOCK):
+            block = torch.stack([gradient[start : start + BLOCK] for gradient in level]).double()
+            gramian += block @ block.T
     return gramian
 
 
 def task_gradient(loss: Tensor, shared: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient of a loss on each of the shared tensors, flat and float32; zero where it does not reach one.
+    """The gradient of a loss on each of the shared tensors, flat, at least float32; zero where it does not reach one.
 
     Its values overflow in half precision only if they do without scaling, too: those come back as they are.
     """
     if not loss.requires_grad:
-        return [tensor.new_zeros(tensor.numel(), dtype=torch.float32) for tensor in shared]
+        return [torch.zeros_like(tensor, dtype=_at_least_float32(tensor)).flatten() for tensor in shared]
     for scale in GRADIENT_SCALES:
         gradients = torch.autograd.grad(scale * loss, shared, retain_graph=True, materialize_grads=True)
-        flat = [gradient.float().flatten() / scale for gradient in gradients]
+        flat = [gradient.to(_at_least_float32(gradient)).flatten() / scale for gradient in gradients]
         if all(bool(gradient.isfinite().all()) for gradient in flat):
             break
     return flat
+
+
+def _at_least_float32(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

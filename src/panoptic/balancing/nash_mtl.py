@@ -7,6 +7,9 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
+PRECISELY = {"gtol": 1e-8}
+"""Of G alpha * alpha = 1: processes that share a batch in other ways find the same weights."""
+
 
 class NashMTLWeighting:
     """The weights alpha > 0 with G alpha = 1 / alpha, the Nash bargaining solution (Sec. 3, Claim 3.1).
@@ -47,7 +50,9 @@ class NashMTLWeighting:
             return np.asarray(np.outer(weights, weights) * normalised + np.diag(weights * (normalised @ weights)))
 
         start = -np.log(np.diag(normalised)) / 2  # the solution for gradients at right angles
-        found = scipy.optimize.minimize(value, start, jac=slope, hess=curvature, method="trust-exact")
+        found = scipy.optimize.minimize(
+            value, start, jac=slope, hess=curvature, method="trust-exact", options=PRECISELY
+        )
         weights = np.exp(found.x)
         norm = np.sqrt(max(weights @ matrix @ weights, 0))
         if self.max_norm and norm > self.max_norm:
