@@ -1,0 +1,202 @@
+"""A training step with each loss balancer over one with `balancing=fixed`, in time and memory, for 2, 5 and 8 tasks.
+
+Run with `python benchmarks/bench_balancing.py`; about ten minutes on two cores. All balancers take turns on one
+network, `experiment=deeperlab_scenes` with two of its five heads, with all, and with three semantic heads more. Beside
+them stands the usual recipe, which goes back through the whole network once per task, as a loop by hand does it.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from panoptic.assembly import build_data, build_module
+from panoptic.configuration import config_folder, load_config, resolved
+from panoptic.data.loading import map_tensors
+from panoptic.instantiation import build
+
+STRATEGIES = sorted(path.stem for path in (config_folder() / "balancing").glob("*.yaml"))
+USUAL = "usual recipe"
+NUM_TASKS = (2, 5, 8)
+ROUNDS = {"cpu": 24, "cuda": 60}
+VALUE_BAR, GRADIENT_BAR = 1.02, 1.6
+"""Times a fixed step, for strategies that read values of losses and for those that read gradients."""
+OF_VALUES = {"uncertainty", "dynamic_weight_average", "random_weighting", "geometric_mean"}
+APART = {"fixed", "famo", USUAL}
+"""Without a bar: famo has a second forward pass."""
+CHOICES = ["experiment=deeperlab_scenes", "data.train.length=16", "data.batch_size=8", "data.num_workers=0"]
+
+
+def make_parts(num_tasks, device):
+    """A network of so many heads, and a batch."""
+    config = resolved(load_config("train", CHOICES))
+    heads = config["heads"]
+    more = {f"semantic_{number}": heads["semantic"] for number in range(num_tasks - len(heads))}
+    config["heads"] = dict(list(({**heads, **more}).items())[:num_tasks])
+    config["loss_weights"] = {}
+    data = build_data(config)
+    network = build_module(config, data).network.to(device).train()
+    batch = next(iter(data.train_dataloader()))
+    return network, map_tensors(batch, lambda tensor: tensor.to(device), {})
+
+
+def make_balancer(strategy, network, device):
+    """As a run has it."""
+    node = resolved(load_config("train", [f"balancing={strategy}"]))["balancing"]
+    return build(node, losses_of_heads=network.losses_of_heads).to(device)
+
+
+def step_with(balancer, network, batch, optimizer):
+    """Forward, balancing, backward and the optimizer's step."""
+
+    def losses_of_batch():
+        outputs, features = network(batch.images, batch.image_sizes)
+        return network.losses(outputs, features, batch), features
+
+    def again():
+        with torch.no_grad():
+            return losses_of_batch()[0]
+
+    optimizer.zero_grad()
+    losses, features = losses_of_batch()
+    balancer(losses, network.shared(features), lambda value: value).total.backward()
+    optimizer.step()
+    balancer.after_step(again)
+
+
+def usual_step(network, batch, optimizer):
+    """The gradient of every task on all parameters, then their sum."""
+    optimizer.zero_grad()
+    outputs, features = network(batch.images, batch.image_sizes)
+    losses = network.losses(outputs, features, batch)
+    parameters = list(network.parameters())
+    sums = [torch.zeros_like(parameter) for parameter in parameters]
+    for names in network.losses_of_heads.values():
+        task = torch.stack([losses[name] for name in names]).sum()
+        gradients = torch.autograd.grad(task, parameters, retain_graph=True, materialize_grads=True)
+        sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+    for parameter, total in zip(parameters, sums, strict=True):
+        parameter.grad = total
+    optimizer.step()
+
+
+def make_steps(names, num_tasks, device):
+    """{name: a step without arguments}, all of one network."""
+    network, batch = make_parts(num_tasks, device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    steps = {}
+    for name in names:
+        if name == USUAL:
+            steps[name] = lambda: usual_step(network, batch, optimizer)
+            continue
+        balancer = make_balancer(name, network, device)
+        steps[name] = lambda balancer=balancer: step_with(balancer, network, batch, optimizer)
+    return steps
+
+
+def seconds_of(step, device):
+    """Of one step, the device's work included."""
+    start = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure_times(num_tasks, device):
+    """{name: quotients of its step and the fixed one of the same round}, and the median of the latter in seconds."""
+    steps = make_steps([*STRATEGIES, USUAL], num_tasks, device)
+    for step in steps.values():
+        step()
+    seconds = {name: [] for name in steps}
+    for round_number in range(ROUNDS[device]):
+        order = list(steps)[:: 1 if round_number % 2 else -1]
+        for name in order:
+            seconds[name].append(seconds_of(steps[name], device))
+    fixed = seconds["fixed"]
+    return {name: [a / b for a, b in zip(s, fixed, strict=True)] for name, s in seconds.items()}, statistics.median(
+        fixed
+    )
+
+
+def interval_of_median(values):
+    """Order statistics that enclose the median of what was sampled with 95 %."""
+    ordered, reach = sorted(values), 0.98 * len(values) ** 0.5
+    low, high = max(round(len(values) / 2 - reach) - 1, 0), min(round(len(values) / 2 + reach), len(values) - 1)
+    return ordered[low], statistics.median(ordered), ordered[high]
+
+
+def peak_of_steps(name, num_tasks, device):
+    """Megabytes that three steps need beside weights and batch."""
+    step = make_steps([name], num_tasks, device)[name]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / 2**20
+    else:
+        before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    for _ in range(3):
+        step()
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20 - before
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+
+
+def measure_peak(name, num_tasks, device):
+    """`peak_of_steps` in a process of its own."""
+    command = [sys.executable, __file__, "--peak", name, "--tasks", str(num_tasks), "--device", device]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def bar_of(name):
+    """The most that the median may be; None without a bar."""
+    if name in APART:
+        return None
+    return VALUE_BAR if name in OF_VALUES else GRADIENT_BAR
+
+
+def report(num_tasks, device):
+    """Print a table; whether every bar holds, and the ratios."""
+    ratios, fixed = measure_times(num_tasks, device)
+    peaks = {name: measure_peak(name, num_tasks, device) for name in ratios}
+    title = f"{num_tasks} tasks, {device}: a step with balancing=fixed takes {1000 * fixed:.0f} ms"
+    table = Table("balancing", "time", "95 % interval", "memory", "bar", "", title=title)
+    passed = True
+    for name, values in ratios.items():
+        low, median, high = interval_of_median(values)
+        bar = bar_of(name)
+        holds = bar is None or median <= bar
+        passed &= holds
+        verdict = ("", "") if bar is None else (f"<= {bar:.2f}", "[green]pass" if holds else "[red]fail")
+        table.add_row(
+            name, f"{median:.2f}", f"{low:.2f} to {high:.2f}", f"{peaks[name] / peaks['fixed']:.2f}", *verdict
+        )
+    Console().print(table)
+    return passed
+
+
+def main():
+    """Print the ratios and whether they pass; the exit status is 1 if one does not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peak", help="print the memory of steps with one balancer and stop")
+    parser.add_argument("--tasks", type=int, choices=NUM_TASKS, help="so many tasks alone")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    if options.peak is not None:
+        print(peak_of_steps(options.peak, options.tasks, options.device))
+        return 0
+    chosen = NUM_TASKS if options.tasks is None else (options.tasks,)
+    passed = [report(num_tasks, options.device) for num_tasks in chosen]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
