@@ -33,23 +33,23 @@ def test_every_choice_of_every_group_composes(group, choice):
 
 
 MASK_RCNN = [f"instances_{term}" for term in ("rpn_objectness", "rpn_box", "class", "box", "mask")]
+DEEPERLAB = ["semantic_cross_entropy", "heatmap_cross_entropy"]
+DEEPERLAB += [f"{head}_l1" for head in ("short_range", "middle_range", "long_range")]
 LOSSES = {
-    "deeperlab": [
-        "semantic_cross_entropy",
-        "heatmap_cross_entropy",
-        "short_range_l1",
-        "middle_range_l1",
-        "long_range_l1",
-    ],
+    "deeperlab": DEEPERLAB,
+    "balancing": DEEPERLAB,
+    "mask_rcnn": MASK_RCNN,
+    "oanet_camvid": [*MASK_RCNN, "semantic_cross_entropy"],
     "oanet": ["semantic_cross_entropy", *MASK_RCNN, "ranking_cross_entropy"],
     "fusion_scheme": ["semantic_cross_entropy", *MASK_RCNN],
 }
-"""Of the experiments whose names begin so."""
+"""Of the experiments whose names begin so; the first that fits."""
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_builds_its_network_on_scenes(experiment):
-    config = compose(f"experiment={experiment}", *([] if experiment.endswith("scenes") else ["data.root=somewhere"]))
+    is_on_scenes = experiment.endswith("scenes") or experiment == "balancing_comparison"
+    config = compose(f"experiment={experiment}", *([] if is_on_scenes else ["data.root=somewhere"]))
     scenes = compose("data.train.length=16", "data.val.length=2", "data.num_workers=0")["data"]
     config["data"] = scenes
     data = build_data(config)

@@ -33,6 +33,7 @@ ENTRY_POINTS = {
     "score",
     "sweep",
     "table",
+    "plot",
     "assembly",
     "configuration",
     "library_messages",

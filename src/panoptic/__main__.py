@@ -15,6 +15,7 @@ COMMANDS = {
     "sweep": "run a W&B sweep file on this machine: panoptic sweep sweeps/lambda_grid.yaml",
     "table": "print the table of a sweep, with spread and paired differences: panoptic table sweeps/lambda_grid.yaml",
     "score": "score two COCO panoptic files: panoptic score TRUTH.json PREDICTION.json",
+    "plot": "draw gradients and weights of tasks over a training: panoptic plot run=runs/my_run",
 }
 
 

@@ -38,13 +38,18 @@ class FeatureGradientBalancer(LossBalancer):
         """Weights of the tasks whose loss reaches the shared features; 1 for others, such as OANet's ranking loss.
 
         Raises:
-            ValueError: no features are shared.
+            ValueError: no features are shared, or all of them are frozen.
         """
-        if not shared:
-            raise ValueError(f"{type(self).__name__} compares gradients on shared features, got none")
+        learned = [tensor for tensor in shared if tensor.requires_grad]
+        if not learned:
+            frozen = [tuple(tensor.shape) for tensor in shared]
+            raise ValueError(
+                f"{type(self).__name__} compares gradients on shared features, got "
+                + (f"frozen ones of shape {frozen}; train some of what makes them" if shared else "none")
+            )
         if not step.losses:
             return TaskWeights(step.values)
-        gramian = reducer(local_gramian(step.losses, shared)) / step.num_processes**2
+        gramian = reducer(local_gramian(step.losses, learned)) / step.num_processes**2
         if not bool(gramian.isfinite().all()):
             rows = step.rows[~gramian.diagonal().isfinite()].tolist()
             return TaskWeights(torch.ones_like(step.values), faults=[list(self.tasks)[row] for row in rows])

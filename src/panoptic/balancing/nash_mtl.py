@@ -27,7 +27,7 @@ class NashMTLWeighting:
         ValueError: a negative argument.
     """
 
-    def __init__(self, *, max_norm: float = 1.0, regularisation: float = 1e-6) -> None:
+    def __init__(self, *, max_norm: float = 1.0, regularisation: float = 1e-4) -> None:
         if max_norm < 0 or regularisation < 0:
             raise ValueError(f"expected arguments of at least 0, got max_norm={max_norm}, {regularisation=}")
         self.max_norm, self.regularisation = max_norm, regularisation

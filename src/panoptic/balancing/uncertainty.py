@@ -29,5 +29,4 @@ class UncertaintyBalancer(LossBalancer):
     def weigh(self, step: TaskLosses, shared: Sequence[Tensor], reducer: Reducer) -> TaskWeights:
         """exp(-s_t), and the sum of s_t / 2."""
         log_variances = self.log_variances[step.rows]
-        unused = 0 * self.log_variances.sum()  # a gradient for every parameter, whatever tasks a batch has
-        return TaskWeights(torch.exp(-log_variances), log_variances.sum() / 2 + unused)
+        return TaskWeights(torch.exp(-log_variances), log_variances.sum() / 2)
