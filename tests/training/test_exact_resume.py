@@ -66,11 +66,18 @@ def test_the_comparison_sees_another_seed(whole):
     )
 
 
-def balancers_and_schedules():
-    folder = config_folder()
-    yield from (f"balancing={path.stem}" for path in sorted((folder / "balancing").glob("*.yaml")))
-    yield from (f"scheduler={path.stem}" for path in sorted((folder / "scheduler").glob("*.yaml")))
-    yield from (f"optimizer={path.stem}" for path in sorted((folder / "optimizer").glob("*.yaml")))
+def parts(group):
+    return [f"{group}={path.stem}" for path in sorted((config_folder() / group).glob("*.yaml"))]
+
+
+def balancers():
+    """Every strategy; tests/balancing goes on with the state of each in every `make test`."""
+    short = "experiment=deeperlab_scenes data=scenes scheduler.warmup_steps=2 trainer.check_val_every_n_epoch=1"
+    chosen = {"balancing=famo", "balancing=pcgrad", "balancing=uncertainty"}
+    return [
+        pytest.param(f"{short} {choice}", id=choice, marks=[] if choice in chosen else often)
+        for choice in parts("balancing")
+    ]
 
 
 def experiments():
@@ -84,7 +91,9 @@ def experiments():
 @pytest.mark.parametrize(
     "override",
     [
-        *balancers_and_schedules(),
+        *parts("scheduler"),
+        *parts("optimizer"),
+        *balancers(),
         "data.num_workers=1",
         "trainer.accumulate_grad_batches=2",
         "callbacks=moving_average",
