@@ -39,19 +39,20 @@ class DynamicWeightAverageBalancer(LossBalancer):
         if not temperature > 0:
             raise ValueError(f"expected a positive balancing.temperature, got {temperature}")
         self.temperature = temperature
-        for name, value in {"sums": 0.0, "counts": 0.0, "last": torch.nan, "before_last": torch.nan}.items():
-            self.register_buffer(name, torch.full((len(self.tasks),), value))
+        for name in ("sums", "counts", "last", "before_last"):  # 0 is the mean loss of a task that was absent
+            self.register_buffer(name, torch.zeros(len(self.tasks)))
 
     def weigh(self, step: TaskLosses, shared: Sequence[Tensor], reducer: Reducer) -> TaskWeights:
         """Eq. 7 with T the tasks of this step, which have these weights among them."""
         self.sums[step.rows] += step.values
         self.counts[step.rows] += 1
-        rates = (self.last / self.before_last)[step.rows].nan_to_num(nan=1.0)
+        is_known = (self.last != 0) & (self.before_last != 0)
+        rates = torch.where(is_known, self.last / self.before_last, 1.0)[step.rows]
         return TaskWeights(len(rates) * torch.softmax(rates / self.temperature, dim=0))
 
     def end_epoch(self) -> None:
         """The epoch's means become those of the last one."""
         self.before_last.copy_(self.last)
-        self.last.copy_(self.sums / self.counts)  # NaN for a task that was never there
+        self.last.copy_(self.sums / self.counts.clamp_min(1))
         self.sums.zero_()
         self.counts.zero_()

@@ -44,7 +44,7 @@ class GradNormBalancer(FeatureGradientBalancer):
             raise ValueError(f"expected a positive balancing.rate, got {rate}")
         self.alpha, self.rate = alpha, rate
         self.register_buffer("task_weights", torch.ones(len(self.tasks)))
-        self.register_buffer("first_values", torch.full((len(self.tasks),), torch.nan))
+        self.register_buffer("first_values", torch.zeros(len(self.tasks)))  # 0 before a task's first step
 
     def weights_of(self, gramian: Tensor, step: TaskLosses) -> Tensor:
         """The weights so far; they move afterwards."""
@@ -57,7 +57,7 @@ class GradNormBalancer(FeatureGradientBalancer):
 
     def _move(self, norms: Tensor, step: TaskLosses) -> None:
         first = self.first_values[step.rows]
-        self.first_values[step.rows] = torch.where(first.isnan(), step.values, first)
+        self.first_values[step.rows] = torch.where(first == 0, step.values, first)
         rates = step.values / self.first_values[step.rows]
         weights = self.task_weights[step.rows]
         mean = (weights * norms).mean()
