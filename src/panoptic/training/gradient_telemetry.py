@@ -136,10 +136,8 @@ class GradientTelemetry(pl.Callback):
             return
         network = cast(PanopticModule, pl_module).network
         check_level(network, self.level)
-        try:
-            self._groups = group_losses(self.tasks, network.losses_of_heads)
-        except ValueError as error:  # it names the option of balancers
-            raise ValueError(str(error).replace("balancing.tasks", "callbacks.gradient_telemetry.tasks")) from None
+        option = "callbacks.gradient_telemetry.tasks"
+        self._groups = group_losses(self.tasks, network.losses_of_heads, option=option)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Steps from here on are written, again if they were before."""
