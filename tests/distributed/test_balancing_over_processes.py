@@ -66,6 +66,7 @@ def train(strategy):
     return weights, {name: value.detach() for name, value in toy.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [2, 3])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_processes_balance_as_one_does(gloo, strategy, num_processes):

@@ -75,9 +75,9 @@ DIFFERENCES = {
             "+ ASP and RP",
             {"heads.semantic.branch._target_", "heads.semantic.branch.rates"},
         ),
-        ("+ ASP and RP", "+ fusion", {"fusion._target_", "fusion.min_area"}),
+        ("+ ASP and RP", "+ fusion", FUSION | {"fusion.min_area", "fusion.score_threshold"}),
     ],
-    "fusion_scheme_table2": [("before", "after", {"fusion._target_", "fusion.min_area"})],
+    "fusion_scheme_table2": [("before", "after", FUSION | {"fusion.min_area", "fusion.score_threshold"})],
 }
 
 
