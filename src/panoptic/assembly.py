@@ -66,6 +66,7 @@ def build_module(config: Mapping[str, Any], data: PanopticDataModule, network: N
         loss_weights=config["loss_weights"],
         config=config,
         score_at=config["evaluate"]["size"],
+        perfect_heads=config["evaluate"].get("perfect", ()),
     )
 
 

@@ -33,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
     if composed is None:
         return 0
     options, fusion = options_and_fusion(composed)
+    if options["perfect"] and options["with_run"] is not None:
+        raise ValueError("perfect= is of the heads of one run; leave with_run= out")
     path = find_checkpoint(options["run"], options["checkpoint"])
     content = read_checkpoint(path)
     config = _with_changes(with_fusion(content["panoptic"]["config"], fusion), options)
@@ -91,7 +93,7 @@ def _run(module: PanopticModule, data: Any, options: dict[str, Any], folder: Pat
 
 
 def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The run's configuration, without sources of weights, with `evaluate.size` and the changes of the data."""
+    """The run's configuration, without sources of weights, with options of `evaluate` and changes of the data."""
     node = OmegaConf.to_container(OmegaConf.merge(config["data"], options["data"]))
     assert isinstance(node, dict)
     if options["split"] not in ("val", "test") or node.get(options["split"]) is None:
@@ -99,7 +101,7 @@ def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, 
     return {
         **without_weights(config),
         "data": {**node, "val": node[options["split"]], "train": node[options["split"]]},  # train may be elsewhere
-        "evaluate": {"size": options["size"]},
+        "evaluate": {"size": options["size"], "perfect": options["perfect"]},
     }
 
 

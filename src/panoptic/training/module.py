@@ -21,6 +21,7 @@ from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.metrics.rows import join_category_rows
 from panoptic.models.joined import Network
 from panoptic.models.network import ImageOutputs
+from panoptic.models.perfect import with_perfect_heads
 from panoptic.structures import Batch, Category, FusionResult, ImageStatistics, Instances, PanopticMap
 from panoptic.training.instance_scores import InstanceScores
 from panoptic.training.processes import ImageMeans, mean_over_processes, sum_over_processes
@@ -102,9 +103,10 @@ class PanopticModule(pl.LightningModule):
         statistics: image statistics of the data set, kept in the checkpoint.
         config: the resolved configuration, kept in the checkpoint.
         score_at: "original" scores at the size of the ground truth's file, "network" at that of the network's input.
+        perfect_heads: names of heads whose outputs validation replaces by what the ground truth says.
 
     Raises:
-        ValueError: `loss_weights` names a loss that no head produces, or an unknown `score_at`.
+        ValueError: `loss_weights` names a loss that no head produces, an unknown `score_at`, or an unknown head.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class PanopticModule(pl.LightningModule):
         loss_weights: Mapping[str, float] | None = None,
         config: Mapping[str, Any] | None = None,
         score_at: str = "original",
+        perfect_heads: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -137,6 +140,10 @@ class PanopticModule(pl.LightningModule):
         if score_at not in ("original", "network"):
             raise ValueError(f'expected score_at "original" or "network", got {score_at!r}')
         self.score_at = score_at
+        self.perfect_heads = tuple(perfect_heads)
+        strange = sorted(set(perfect_heads) - set(network.heads))
+        if strange:
+            raise ValueError(f"no heads {strange} to be perfect, the network has {sorted(network.heads)}")
         self.step_record: StepRecord | None = None
         self._again: SecondLook | None = None
         self._leaves_step_out = False
@@ -199,6 +206,9 @@ class PanopticModule(pl.LightningModule):
             return []
         outputs, features = self.network(batch.images, batch.image_sizes)
         self.val_losses.update(self.network.losses(outputs, features, batch), len(batch.samples))
+        if self.perfect_heads:
+            heads = self.network.heads
+            outputs = with_perfect_heads(heads, outputs, features, batch.targets, self.perfect_heads)
         results = []
         for index in range(len(batch.samples)):
             truth, instances = self._truth(batch, index)
