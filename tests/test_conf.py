@@ -12,6 +12,8 @@ from panoptic.configuration import config_folder, load_config, resolved
 from panoptic.instantiation import build
 from panoptic.structures import RECTANGLE, STAR
 
+pytestmark = pytest.mark.slow
+
 CONF = config_folder()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # Feature pyramids and the heads that read them are crossed in test_pyramid_conf.py.

@@ -9,6 +9,8 @@ from panoptic.configuration import load_config, resolved
 from panoptic.models.build import build_network
 from panoptic.structures import Category, ImageStatistics, SizeRule
 
+pytestmark = pytest.mark.slow
+
 COCO = [Category(number, f"category {number}", is_thing=number < 80) for number in range(133)]
 OANET = ["heads=oanet", "decoder=fpn_rpn_features"]
 FUSION_SCHEME = ["heads=fusion_scheme", "decoder=fpn"]

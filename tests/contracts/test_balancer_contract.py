@@ -8,6 +8,8 @@ from composed import choices, compose
 
 from panoptic.instantiation import build
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["semantic_cross_entropy", "heatmap_cross_entropy", "long_range_l1"]
 
 

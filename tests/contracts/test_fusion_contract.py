@@ -20,6 +20,8 @@ from composed import (
 from panoptic.instantiation import build
 from panoptic.structures import VOID, Detections
 
+pytestmark = pytest.mark.slow
+
 OANET = [
     "heads=oanet_small",
     "decoder=fpn_rpn_features",

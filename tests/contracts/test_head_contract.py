@@ -22,6 +22,8 @@ from panoptic.models.heads.base import DenseOutput
 from panoptic.models.network import ImageOutputs
 from panoptic.structures import Detections
 
+pytestmark = pytest.mark.slow
+
 WITH_THINGS = [0, 1, 2]
 UNEQUAL = [(0, (48, 64)), (1, (50, 71)), (2, (33, 40))]
 

@@ -48,6 +48,7 @@ def instances_of(panoptic_map, ids):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_a_crop_equals_slicing(seed):
     before = sample_of(blocks(23, 31))
@@ -67,6 +68,7 @@ def test_crops_of_different_seeds_reach_every_border():
     assert any(torch.equal(crop[-1], ids[-1, x : x + 13]) for crop in crops for x in range(19))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_image_and_map_stay_aligned_through_flip_crop_and_padding(seed):
     transform = TrainTransform((29, 27), scale=(1.0, 1.0), flip=0.5, colour=0.0)

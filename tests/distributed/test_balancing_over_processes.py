@@ -1,12 +1,15 @@
 """Every strategy finds the same weights and parameters in one process with a batch as in several with its parts."""
 
+from functools import cache
+
 import pytest
 import torch
 import torch.distributed as dist
+from omegaconf import OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from panoptic.configuration import config_folder, load_config, resolved
+from panoptic.configuration import config_folder
 from panoptic.instantiation import build
 from panoptic.training.processes import mean_over_processes, sum_over_processes
 
@@ -26,8 +29,9 @@ class Toy(nn.Module):
         super().__init__()
         self.body = nn.Linear(5, 7)
         self.heads = nn.ModuleDict({name: nn.Linear(5 if name == "late" else 7, 3) for name in HEADS})
-        config = resolved(load_config("train", [f"balancing={strategy}"]))
-        self.balancer = build(config["balancing"], losses_of_heads=HEADS)
+        node = OmegaConf.load(config_folder() / "balancing" / f"{strategy}.yaml")
+        config = OmegaConf.create({"seed": 0, "balancing": node})
+        self.balancer = build(config.balancing, losses_of_heads=HEADS)
 
     def losses(self, images):
         shared = self.body(images).tanh()
@@ -66,12 +70,26 @@ def train(strategy):
     return weights, {name: value.detach() for name, value in toy.named_parameters()}
 
 
+@cache
+def train_alone(strategy):
+    return train(strategy)
+
+
+def train_all():
+    return {strategy: train(strategy) for strategy in STRATEGIES}
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def records(gloo, request):
+    """{strategy: what `train` gives} of each process, all in one group."""
+    return gloo.run(request.param, train_all)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("num_processes", [2, 3])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_processes_balance_as_one_does(gloo, strategy, num_processes):
-    expected_weights, expected = train(strategy)
-    for weights, parameters in gloo.run(num_processes, train, strategy):
+def test_processes_balance_as_one_does(records, strategy):
+    expected_weights, expected = train_alone(strategy)
+    for weights, parameters in (record[strategy] for record in records):
         for step, (found, wanted) in enumerate(zip(weights, expected_weights, strict=True)):
             assert found == pytest.approx(wanted, abs=ROUNDING * max(wanted.values())), step
         for name, value in expected.items():
@@ -82,5 +100,5 @@ def test_processes_balance_as_one_does(gloo, strategy, num_processes):
 
 @pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"fixed"}))
 def test_weights_are_not_all_one(strategy):
-    weights, _ = train(strategy)
+    weights, _ = train_alone(strategy)
     assert any(weight != 1 for weight in weights[-1].values())

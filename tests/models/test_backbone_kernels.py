@@ -13,6 +13,8 @@ from panoptic.models.backbones import timm as timm_backbone
 from panoptic.models.backbones.kernels import fits_inside, inflate_kernel, widen_convolutions
 from panoptic.models.backbones.timm import TimmBackbone
 
+pytestmark = pytest.mark.slow
+
 # Channels of MobileNetV2's depthwise convolutions: 6 times the input of each block, its Table 2.
 DEPTHWISE = [32, 96, 144, 144, 192, 192, 192, 384, 384, 384, 384, 576, 576, 576, 960, 960, 960]
 

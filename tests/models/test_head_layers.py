@@ -13,6 +13,8 @@ from panoptic.fusion.arrays import padded_array
 from panoptic.models.build import build_network
 from panoptic.models.heads.base import DenseOutput, prediction_layers
 
+pytestmark = pytest.mark.slow
+
 SCENES = Scenes(split="train", length=1, size=(48, 64), difficulty="easy")
 NUM_CATEGORIES = len(SCENES.categories)
 # K of each head: P = 5 keypoints, E = 8 edges.

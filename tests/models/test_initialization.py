@@ -17,6 +17,8 @@ from panoptic.models.initialization import initialize_from
 from panoptic.run_folder import RUN_FOLDER_VARIABLE
 from panoptic.structures import Category, ImageStatistics
 
+pytestmark = pytest.mark.slow
+
 CATEGORIES = [Category(number, f"name {number}", is_thing=number > 1) for number in range(7)]
 SMALL = ["backbone.name=resnet18", "backbone.output_stride=32"]
 HEAD = "_parts.0.heads.instances"

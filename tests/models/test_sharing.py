@@ -12,6 +12,8 @@ from panoptic.models.build import build_network
 from panoptic.models.network import NetworkPath, PanopticNetwork
 from panoptic.models.sharing import share_backbone, share_nothing
 
+pytestmark = pytest.mark.slow
+
 SCENES = Scenes(split="train", length=1, size=(48, 64), difficulty="easy")
 OANET = ["heads=oanet_small", "decoder=fpn_rpn_features_small", "backbone.output_stride=32"]
 SMALL = ["backbone.name=test_resnet", "decoder.filters=16"]

@@ -12,6 +12,8 @@ from panoptic.data.scenes import Scenes
 from panoptic.models.build import build_network
 from panoptic.structures import ImageStatistics
 
+pytestmark = pytest.mark.slow
+
 SWEEPS = config_folder().parent / "sweeps"
 FILES = sorted(SWEEPS.glob("deeperlab_table*.yaml"))
 TABLES = {path.stem.split("_")[1]: path for path in FILES}

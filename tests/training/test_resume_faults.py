@@ -181,6 +181,7 @@ def test_the_wandb_run_goes_on_under_its_id(tmp_path, monkeypatch):
     assert {path.stem for run in runs for path in run.glob("*.wandb")} == {f"run-{ids.pop()}"}
 
 
+@pytest.mark.very_slow  # W&B tries for a minute and a half
 def test_wandb_that_cannot_be_reached_is_an_error_before_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
