@@ -14,6 +14,8 @@ from panoptic.data.loading import map_tensors
 from panoptic.data.transforms import EvalTransform, TrainTransform
 from panoptic.structures import SizeRule
 
+pytestmark = pytest.mark.slow
+
 
 def fail_on_crowd(sample):
     raise KeyError("no such thing")

@@ -8,6 +8,8 @@ from drawn import draw
 from panoptic.data.transforms import EvalTransform, TrainTransform, WholeImageTransform, mean_colour
 from panoptic.structures import ImageStatistics, Instances, PanopticMap, Sample, Segment
 
+pytestmark = pytest.mark.slow
+
 STILL = {"scale": (1.0, 1.0), "flip": 0.0, "colour": 0.0}
 """Nothing but the crop."""
 

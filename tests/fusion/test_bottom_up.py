@@ -15,6 +15,8 @@ from panoptic.fusion.hough_voting import hough_scores_torch
 from panoptic.fusion.refinement import locate_keypoints_torch
 from panoptic.structures import RECTANGLE, STAR, Category
 
+pytestmark = pytest.mark.slow
+
 GRAPHS = pytest.mark.parametrize("graph", [STAR, RECTANGLE], ids=lambda graph: graph.name)
 STUFF_ONLY = (
     Category(0, "sky", False),

@@ -13,6 +13,8 @@ from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.drawing import overlay
 from panoptic.inference.predictor import Predictor, as_image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def predict(random_predictor, photographs, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from torchmetrics import MetricCollection
 from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU, overlap_metric
 from panoptic.structures import Category
 
+pytestmark = pytest.mark.slow
+
 C = 4
 CATEGORIES = [Category(id=number, name=f"category {number}", is_thing=number % 2 == 1) for number in range(C)]
 METRICS = [PanopticQuality, ParsingCovering, SemanticIoU]

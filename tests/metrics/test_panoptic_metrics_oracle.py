@@ -12,6 +12,8 @@ from panoptic.metrics import PanopticQuality, ParsingCovering, SemanticIoU
 from panoptic.metrics.functional import count_overlaps, overlaps, sum_image
 from panoptic.structures import MAX_SEGMENT_ID, Category, PanopticMap, Segment
 
+pytestmark = pytest.mark.slow
+
 C = 6
 CATEGORIES = [Category(id=number, name=f"category {number}", is_thing=number % 2 == 1) for number in range(C)]
 

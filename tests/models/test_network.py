@@ -13,6 +13,8 @@ from panoptic.models.layers import resize_bilinear
 from panoptic.models.network import ImageOutputs, NetworkPath, PanopticNetwork
 from panoptic.structures import ImageStatistics, SizeRule
 
+pytestmark = pytest.mark.slow
+
 DECODERS = sorted(path.stem for path in (config_folder() / "decoder").glob("*.yaml") if not path.stem.startswith("fpn"))
 STATISTICS = ImageStatistics(mean=(0.25, 0.5, 0.75), std=(0.5, 0.25, 1.0))
 SIZES = [(5, 7), (3, 4)]

@@ -12,6 +12,8 @@ from panoptic.__main__ import main
 from panoptic.assembly import check_balancing
 from panoptic.balancing.fixed import FixedBalancer
 
+pytestmark = pytest.mark.slow
+
 SMALL_DEEPERLAB = ["experiment=deeperlab_scenes", "scheduler.warmup_steps=0"]
 
 
