@@ -162,6 +162,17 @@ class LossBalancer(nn.Module, ABC):
     def end_epoch(self) -> None:
         """Called at the end of every epoch of training."""
 
+    def check_positive(self, step: TaskLosses, strategy: str) -> None:
+        """Refuse losses that a strategy cannot take a logarithm or quotient of.
+
+        Raises:
+            ValueError: a negative loss; its task is named.
+        """
+        is_negative = step.values < 0
+        if bool(is_negative.any()):
+            names = [list(self.tasks)[row] for row in step.rows[is_negative].tolist()]
+            raise ValueError(f"{strategy} needs positive losses, got a negative one of task {', '.join(names)}")
+
     def _gather(self, losses: Mapping[str, Tensor], reducer: Reducer) -> tuple[TaskLosses, list[str]]:
         """What all processes know of this step, and the tasks with losses that are not finite somewhere."""
         zero = next(iter(losses.values())).new_zeros(())

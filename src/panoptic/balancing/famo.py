@@ -47,9 +47,7 @@ class FAMOBalancer(LossBalancer):
 
     def weigh(self, step: TaskLosses, shared: Sequence[Tensor], reducer: Reducer) -> TaskWeights:
         """Weights c z_t / L_t; the losses are remembered until the step is done."""
-        if bool((step.values < 0).any()):
-            names = [list(self.tasks)[row] for row in step.rows[step.values < 0].tolist()]
-            raise ValueError(f"famo needs positive losses, got a negative one of task {', '.join(names)}")
+        self.check_positive(step, "famo")
         self._before = (step.rows, step.values)
         quotients = torch.softmax(self.logits[step.rows], dim=0) / step.values.clamp_min(LEAST_LOSS)
         return TaskWeights(quotients / quotients.sum())

@@ -23,9 +23,7 @@ class GeometricMeanBalancer(LossBalancer):
 
     def weigh(self, step: TaskLosses, shared: Sequence[Tensor], reducer: Reducer) -> TaskWeights:
         """Weights mean / (T L_t)."""
-        if bool((step.values < 0).any()):
-            names = [list(self.tasks)[row] for row in step.rows[step.values < 0].tolist()]
-            raise ValueError(f"a geometric mean needs positive losses, got a negative one of task {', '.join(names)}")
+        self.check_positive(step, "a geometric mean")
         values = step.values.double()
         mean = values.log().mean().exp() if len(values) else values.sum()
         return TaskWeights((mean / (max(len(values), 1) * values)).float())

@@ -48,9 +48,7 @@ class GradNormBalancer(FeatureGradientBalancer):
 
     def weights_of(self, gramian: Tensor, step: TaskLosses) -> Tensor:
         """The weights so far; they move afterwards."""
-        if bool((step.values < 0).any()):
-            names = [list(self.tasks)[row] for row in step.rows[step.values < 0].tolist()]
-            raise ValueError(f"grad_norm needs positive losses, got a negative one of task {', '.join(names)}")
+        self.check_positive(step, "grad_norm")
         weights = self.task_weights[step.rows]
         self._move(gramian.diagonal().sqrt().to(weights), step)
         return weights
