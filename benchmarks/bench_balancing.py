@@ -6,15 +6,12 @@ them stands the usual recipe, which goes back through the whole network once per
 """
 
 import argparse
-import os
-import resource
 import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import torch
+from measuring import peak_of, seconds_of
 from rich.console import Console
 from rich.table import Table
 
@@ -102,15 +99,6 @@ def make_steps(names, num_tasks, device):
     return steps
 
 
-def seconds_of(step, device):
-    """Of one step, the device's work included."""
-    start = time.perf_counter()
-    step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def measure_times(num_tasks, device):
     """{name: quotients of its step and the fixed one of the same round}, and the median of the latter in seconds."""
     steps = make_steps([*STRATEGIES, USUAL], num_tasks, device)
@@ -134,23 +122,8 @@ def interval_of_median(values):
     return ordered[low], statistics.median(ordered), ordered[high]
 
 
-def peak_of_steps(name, num_tasks, device):
-    """Megabytes that three steps need beside weights and batch."""
-    step = make_steps([name], num_tasks, device)[name]
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() / 2**20
-    else:
-        before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    for _ in range(3):
-        step()
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20 - before
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-
-
 def measure_peak(name, num_tasks, device):
-    """`peak_of_steps` in a process of its own."""
+    """Megabytes of three steps beside weights and batch, in a process of its own."""
     command = [sys.executable, __file__, "--peak", name, "--tasks", str(num_tasks), "--device", device]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -191,7 +164,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(2)
     if options.peak is not None:
-        print(peak_of_steps(options.peak, options.tasks, options.device))
+        print(peak_of(make_steps([options.peak], options.tasks, options.device)[options.peak], options.device))
         return 0
     chosen = NUM_TASKS if options.tasks is None else (options.tasks,)
     passed = [report(num_tasks, options.device) for num_tasks in chosen]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from bench_fusion import CATEGORIES, NUM_THREADS, draw_map, noisy_outputs
+from measuring import PeakMemory
 from rich.console import Console
 from rich.table import Table
 
@@ -77,32 +78,6 @@ class Training:
 
     seconds: float
     peak: int
-
-
-class PeakMemory:
-    """Bytes by which the peak within a `with` exceeds what was held before: of the process, or of a GPU's tensors."""
-
-    def __init__(self, device):
-        self.device = device
-
-    def __enter__(self):
-        if self.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-        else:
-            Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at what is held now
-            self.before = _process_memory("VmRSS")
-        return self
-
-    def __exit__(self, *error):
-        peak = torch.cuda.max_memory_allocated() if self.device == "cuda" else _process_memory("VmHWM")
-        self.bytes = peak - self.before
-
-
-def _process_memory(name):
-    """A line of the kernel's account of this process, such as "VmHWM", the peak of its memory, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def fastest(repeats, device, function, *arguments):

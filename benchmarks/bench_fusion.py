@@ -8,7 +8,6 @@ categories, whose time goes with their number alone.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from measuring import PeakMemory
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
@@ -183,10 +183,9 @@ def grow_memory(size):
         )
         for name, output in outputs.items()
     }
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bottom_up.fuse_bottom_up(ImageOutputs(cells, 0, size), CATEGORIES)
-    growth = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    print(growth / (4 * padded[0] * padded[1] * sum(cell.values.shape[1] for cell in cells.values())))
+    with PeakMemory("cpu") as memory:
+        bottom_up.fuse_bottom_up(ImageOutputs(cells, 0, size), CATEGORIES)
+    print(memory.bytes / (4 * padded[0] * padded[1] * sum(cell.values.shape[1] for cell in cells.values())))
 
 
 def measure_memory():
@@ -216,7 +215,7 @@ def main():
     if parser.parse_args().memory:
         grow_memory((1441, 1081))
         return 0
-    memory = measure_memory()  # first: a process starts with the peak of the one that started it
+    memory = measure_memory()
     configurations = [(side, count, SHARE) for side in SIDES for count in COUNTS]
     configurations += [(side, 60, LARGE_SHARE) for side in SIDES]
     measurements = {configuration: measure(*configuration) for configuration in configurations}

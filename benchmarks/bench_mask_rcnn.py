@@ -7,16 +7,14 @@ over what the process has before them, each in a process of its own.
 """
 
 import argparse
-import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from measuring import peak_of, seconds_of
 from rich.console import Console
 from rich.table import Table
 from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -110,15 +108,6 @@ def make_step(name, device):
     return lambda: their_step(theirs, list(images.float() / 255), wanted)
 
 
-def seconds_of(step, device):
-    """Of one step, the device's work included."""
-    start = time.perf_counter()
-    step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def measure_times(device):
     """{name: seconds of each repetition}, turn by turn."""
     steps = {name: make_step(name, device) for name in ("torchvision", *VARIANTS)}
@@ -131,29 +120,8 @@ def measure_times(device):
     return times
 
 
-def resident():
-    """Megabytes that the process holds."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def peak_of_steps(name, device):
-    """Megabytes that three steps need beside weights and batch."""
-    step = make_step(name, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() / 2**20
-    else:
-        before = resident()
-    for _ in range(3):
-        step()
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20 - before
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-
-
 def measure_peak(name, device):
-    """`peak_of_steps` in a process of its own."""
+    """Megabytes of three steps beside weights and batch, in a process of its own."""
     command = [sys.executable, __file__, "--peak", name, "--device", device]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -166,7 +134,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(NUM_THREADS)
     if options.peak is not None:
-        print(peak_of_steps(options.peak, options.device))
+        print(peak_of(make_step(options.peak, options.device), options.device))
         return 0
     times = measure_times(options.device)
     peaks = {name: measure_peak(name, options.device) for name in times}
