@@ -16,12 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torchmetrics.detection import PanopticQuality as TorchmetricsPanopticQuality
 
-from panoptic.data.panoptic_format import (
-    PanopticAnnotation,
-    PanopticFile,
-    read_panoptic_png,
-    write_panoptic_png,
-)
+from panoptic.data.panoptic_entries import PanopticAnnotation
+from panoptic.data.panoptic_format import PanopticFile, read_panoptic_png, write_panoptic_png
 from panoptic.metrics.functional import CategorySums, sum_image
 from panoptic.score import score_files
 from panoptic.structures import Category, PanopticMap, Segment

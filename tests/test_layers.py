@@ -19,6 +19,7 @@ LAYERS = {
     "models": PURE | {"instantiation", "targets", "losses", "fusion"},
     "balancing": PURE,
     "data": PURE | {"targets"},
+    "conversion": PURE | {"data"},
     "checkpoints": PURE,
     "inference": PURE | {"checkpoints", "instantiation", "fusion", "models"},
     "training": PURE | {"checkpoints", "fusion", "drawing", "metrics", "models", "balancing"},
@@ -34,6 +35,8 @@ ENTRY_POINTS = {
     "sweep",
     "table",
     "plot",
+    "check_data",
+    "convert",
     "assembly",
     "configuration",
     "library_messages",
@@ -70,7 +73,19 @@ def test_imports_point_down(path):
 
 @pytest.mark.parametrize(
     "room",
-    ["targets", "losses", "fusion", "metrics", "drawing", "models", "balancing", "inference", "analysis", "sweeps"],
+    [
+        "targets",
+        "losses",
+        "fusion",
+        "metrics",
+        "drawing",
+        "models",
+        "balancing",
+        "inference",
+        "analysis",
+        "sweeps",
+        "conversion",
+    ],
 )
 def test_lightning_is_known_to_data_and_training_alone(room):
     for path in (SOURCE / room).rglob("*.py"):

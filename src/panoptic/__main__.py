@@ -16,6 +16,8 @@ COMMANDS = {
     "table": "print the table of a sweep, with spread and paired differences: panoptic table sweeps/lambda_grid.yaml",
     "score": "score two COCO panoptic files: panoptic score TRUTH.json PREDICTION.json",
     "plot": "draw gradients and weights of tasks over a training: panoptic plot run=runs/my_run",
+    "convert": "convert annotations, or write a submission: panoptic convert from=labelme from.folder=... out=...",
+    "check-data": "find every fault of a data set at once: panoptic check-data data=coco_panoptic data.root=...",
 }
 
 
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"panoptic: no command {command!r}{hint}\n{_overview()}", file=sys.stderr)
         return 2
     try:
-        return int(importlib.import_module(f"panoptic.{command}").main(rest))
+        return int(importlib.import_module(f"panoptic.{command.replace('-', '_')}").main(rest))
     except KeyboardInterrupt:
         print(f"panoptic {command}: interrupted", file=sys.stderr)
         return 130

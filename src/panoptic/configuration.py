@@ -51,7 +51,7 @@ def parse_overrides(command: str, line: str, argv: Sequence[str]) -> DictConfig 
         The configuration, or None when it was only to be printed.
     """
     parser = argparse.ArgumentParser(
-        prog=f"panoptic {command}",
+        prog=f"panoptic {command.replace('_', '-')}",
         description=line,
         epilog=_epilog(command),
         formatter_class=argparse.RawTextHelpFormatter,
@@ -257,8 +257,9 @@ def _choices(folder: Path) -> list[str]:
 
 
 def _choices_of_groups() -> dict[str, list[str]]:
-    """{group: choices}; `head` is chosen from within `heads`."""
-    folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and path.name != "head")
+    """{group: choices} of `train`; `head` is chosen from within `heads`, `from` and `to` are of `convert`."""
+    others = ("head", "from", "to")
+    folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and path.name not in others)
     return {folder.name: _choices(folder) for folder in folders}
 
 

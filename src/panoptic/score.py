@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from panoptic.data.panoptic_format import ImageId, PanopticFile
+    from panoptic.data.panoptic_entries import ImageId
+    from panoptic.data.panoptic_format import PanopticFile
     from panoptic.metrics.functional import CategorySums
 
 # The imports within functions take seconds; without them `--help` and a wrong argument answer at once.

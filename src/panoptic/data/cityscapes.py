@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from panoptic.data.faults import DataError, Kind, MissingFileError, read_both, report
 from panoptic.data.images import read_grey16_png, read_image
+from panoptic.data.pairing import paired
 from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
 from panoptic.structures import VOID, Category, ImageStatistics, PanopticMap, Sample, Segment
 
@@ -20,10 +23,10 @@ _INSTANCE_IDS = "_gtFine_instanceIds.png"
 _NUMBERS = 1000
 """A value of `*_instanceIds.png` is label * 1000 + number; below 1000 it is the label of stuff or of a group."""
 
-_NUM_LABELS = 34
+NUM_LABELS = 34
 """Labels 0..33, in the order of cityscapesScripts' table; 19 of them are evaluated."""
 
-_WITH_INSTANCES = range(24, _NUM_LABELS)
+_WITH_INSTANCES = range(24, NUM_LABELS)
 """Labels whose objects are numbered: the eight things, and caravan and trailer, which are not evaluated."""
 
 _EVALUATED = (
@@ -76,10 +79,9 @@ class Cityscapes:
         root = Path(root).expanduser()
         self.categories: list[Category] = list(CATEGORIES)
         self.image_statistics = image_statistics or ImageStatistics()
-        self._images = _photographs(root / "leftImg8bit" / split)
-        self._frames = list(self._images)
+        self._images = find_photographs(root / "leftImg8bit" / split)
         self._truth = _open_truth(root / "gtFine", split)
-        self._truth.check(self._frames)
+        self._frames = self._truth.check(list(self._images))
 
     @property
     def image_ids(self) -> list[str]:
@@ -92,19 +94,24 @@ class Cityscapes:
     def __getitem__(self, index: int) -> Sample:
         frame = self._frames[index]
         path = self._images[frame]
-        image = torch.from_numpy(read_image(path)).permute(2, 0, 1)  # (3, H, W)
+        pixels, panoptic_map = read_both(partial(read_image, path), partial(self._truth.read, frame))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
         size = (image.shape[1], image.shape[2])
-        panoptic_map = self._truth.read(frame)
         if panoptic_map.size != size:
-            raise ValueError(f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)")
+            message = f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)"
+            raise DataError(message, kind=Kind.SIZE, file=path)
         return Sample(image, frame, f"{path.parent.name}/{path.name}", panoptic_map, None, size)
+
+    def category_ids(self, index: int) -> set[int]:
+        """Categories of an image's ground truth; the photograph is not read."""
+        return {segment.category_id for segment in self._truth.read(self._frames[index]).segments}
 
 
 class _Truth(Protocol):
     """Where panoptic maps come from."""
 
-    def check(self, frames: Sequence[str]) -> None:
-        """Raise unless there is ground truth for exactly these frames."""
+    def check(self, frames: Sequence[str]) -> list[str]:
+        """The frames; raises unless there is ground truth for exactly these, recorded faults leave some out."""
 
     def read(self, frame: str) -> PanopticMap:
         """The map of one frame."""
@@ -121,15 +128,16 @@ class _PanopticTruth:
         file = read_panoptic_json(path)
         ours, theirs = ({(c.dataset_category_id, c.name) for c in side} for side in (CATEGORIES, file.categories))
         if theirs != ours:
-            raise ValueError(
+            message = (
                 f"expected the {len(ours)} evaluated labels as categories (label id, name) of {path}, got "
                 f"{sorted(theirs - ours)} instead of {sorted(ours - theirs)}; a file of train ids is not read"
             )
+            raise DataError(message, kind=Kind.CATEGORIES_DIFFER, file=path)
         self._file = replace(file, categories=list(CATEGORIES))  # numbered alike, by the same ids
 
-    def check(self, frames: Sequence[str]) -> None:
+    def check(self, frames: Sequence[str]) -> list[str]:
         check_files(self._file)
-        _check_equal(frames, [str(frame) for frame in self._file.annotations], f"entries of {self._file.path}")
+        return paired(frames, [str(frame) for frame in self._file.annotations], f"entries of {self._file.path}")
 
     def read(self, frame: str) -> PanopticMap:
         return read_panoptic_map(self._file, self._file.annotations[frame])
@@ -146,24 +154,25 @@ class _InstanceIdsTruth:
         self._folder = folder
         self._paths = {path.name.removesuffix(_INSTANCE_IDS): path for path in folder.glob(f"*/*{_INSTANCE_IDS}")}
         self._is_known = np.zeros(2**16, dtype=bool)
-        self._is_known[:_NUM_LABELS] = True
+        self._is_known[:NUM_LABELS] = True
         self._is_known[_WITH_INSTANCES.start * _NUMBERS : _WITH_INSTANCES.stop * _NUMBERS] = True
         self._category_of = {category.dataset_category_id: category for category in CATEGORIES}
 
-    def check(self, frames: Sequence[str]) -> None:
-        _check_equal(frames, self._paths, f"PNGs <city>/<frame>{_INSTANCE_IDS} in {self._folder}")
+    def check(self, frames: Sequence[str]) -> list[str]:
+        return paired(frames, self._paths, f"PNGs <city>/<frame>{_INSTANCE_IDS} in {self._folder}")
 
     def read(self, frame: str) -> PanopticMap:
         path = self._paths[frame]
         values = read_grey16_png(path)
         counts = np.bincount(values.reshape(-1), minlength=2**16)
-        unknown = np.flatnonzero((counts > 0) & ~self._is_known)
-        if unknown.size:
-            raise ValueError(
-                f"unknown value {unknown[0]} in {path}; expected label ids 0..{_NUM_LABELS - 1}, or for labels "
+        for value in np.flatnonzero((counts > 0) & ~self._is_known):
+            message = (
+                f"unknown value {value} in {path}; expected label ids 0..{NUM_LABELS - 1}, or for labels "
                 f"{_WITH_INSTANCES.start}..{_WITH_INSTANCES.stop - 1} {_NUMBERS} times the label id plus a number"
             )
-        segments = [self._segment(int(value), int(counts[value])) for value in np.flatnonzero(counts)]
+            report(DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path))
+        known = np.flatnonzero((counts > 0) & self._is_known)
+        segments = [self._segment(int(value), int(counts[value])) for value in known]
         kept = [segment for segment in segments if segment is not None]
         ids = np.zeros(2**16, dtype=np.int64)
         for segment in kept:
@@ -187,26 +196,20 @@ def _open_truth(folder: Path, split: str) -> _Truth:
         return _PanopticTruth(panoptic_json)
     if (folder / split).is_dir():
         return _InstanceIdsTruth(folder / split)
-    raise FileNotFoundError(
+    message = (
         f"expected ground truth, {panoptic_json} or {folder / split}, found neither; "
         "images without it are for panoptic predict"
     )
+    raise MissingFileError(message, kind=Kind.MISSING_FILE, file=panoptic_json)
 
 
-def _photographs(folder: Path) -> dict[str, Path]:
+def find_photographs(folder: Path) -> dict[str, Path]:
     """{frame: photograph}, in the order of cities and frames."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; expected the photographs of a split of Cityscapes")
+        message = f"no folder {folder}; expected the photographs of a split of Cityscapes"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=folder)
     images = {path.name.removesuffix(_PHOTOGRAPH): path for path in sorted(folder.glob(f"*/*{_PHOTOGRAPH}"))}
     if not images:
-        raise ValueError(f"no <city>/<frame>{_PHOTOGRAPH} in {folder}; expected a split of Cityscapes")
+        message = f"no <city>/<frame>{_PHOTOGRAPH} in {folder}; expected a split of Cityscapes"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=folder)
     return images
-
-
-def _check_equal(frames: Sequence[str], found: Collection[str], what: str) -> None:
-    """Raise unless ground truth was found for the frames and for nothing else."""
-    missing, stray = sorted(set(frames) - set(found)), sorted(set(found) - set(frames))
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} of {len(frames)} images have no {what}, the first is {missing[0]}")
-    if stray:
-        raise FileNotFoundError(f"{len(stray)} {what} have no image, the first is {stray[0]}; add it or remove them")

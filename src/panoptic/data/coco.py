@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from panoptic.data.images import read_image
+from panoptic.data.faults import DataError, Kind, read_both, report, report_each, reported
+from panoptic.data.images import check_images_present, read_image
 from panoptic.data.instances_format import InstancesFile, read_instances, read_instances_json
-from panoptic.data.panoptic_format import (
-    ImageId,
-    PanopticAnnotation,
-    PanopticFile,
-    check_files,
-    read_panoptic_json,
-    read_panoptic_map,
-)
+from panoptic.data.panoptic_entries import ImageId, PanopticAnnotation
+from panoptic.data.panoptic_format import PanopticFile, check_files, read_panoptic_json, read_panoptic_map
 from panoptic.structures import Category, ImageStatistics, Sample
 
 
@@ -42,74 +38,82 @@ class CocoPanoptic:
         instances_json: Path | str | None = None,
         image_statistics: ImageStatistics | None = None,
     ) -> None:
-        self._file = read_panoptic_json(
+        self.panoptic_file = read_panoptic_json(
             Path(panoptic_json).expanduser(), None if png_folder is None else Path(png_folder).expanduser()
         )
         self._image_folder = Path(image_folder).expanduser()
-        self._annotations = list(self._file.annotations.values())
-        self._image_names = _image_names(self._file)
+        self._entries = _with_image_names(self.panoptic_file)
         self.image_statistics = image_statistics or ImageStatistics()
-        check_files(self._file)
-        self._check_images()
-        self._instances = None if instances_json is None else self._read_instances(Path(instances_json).expanduser())
+        check_files(self.panoptic_file)
+        check_images_present([self._image_folder / name for _, name in self._entries], self.panoptic_file.path)
+        self._instances: InstancesFile | None = None
+        if instances_json is not None:
+            with reported():
+                self._instances = self._read_instances(Path(instances_json).expanduser())
 
     @property
     def categories(self) -> list[Category]:
         """Ids 0..C-1."""
-        return self._file.categories
+        return self.panoptic_file.categories
 
     @property
     def image_ids(self) -> list[ImageId]:
         """In the order of the indices."""
-        return [annotation.image_id for annotation in self._annotations]
+        return [annotation.image_id for annotation, _ in self._entries]
 
     def __len__(self) -> int:
-        return len(self._annotations)
+        return len(self._entries)
 
     def __getitem__(self, index: int) -> Sample:
-        annotation, path = self._annotations[index], self._image_folder / self._image_names[index]
-        image = torch.from_numpy(read_image(path)).permute(2, 0, 1)  # (3, H, W)
+        (annotation, name), file = self._entries[index], self.panoptic_file
+        path = self._image_folder / name
+        pixels, panoptic_map = read_both(
+            partial(read_image, path), partial(read_panoptic_map, file, annotation, exact_extents=True)
+        )
+        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
         size = (image.shape[1], image.shape[2])
-        panoptic_map = read_panoptic_map(self._file, annotation)
         if panoptic_map.size != size:
-            png = self._file.png_folder / annotation.png_name
-            raise ValueError(f"image {path} has size {size}, but its PNG {png} {panoptic_map.size} (height, width)")
+            png = file.png_folder / annotation.png_name
+            message = f"image {path} has size {size}, but its PNG {png} {panoptic_map.size} (height, width)"
+            raise DataError(message, kind=Kind.SIZE, file=path)
         instances = None if self._instances is None else read_instances(self._instances, annotation.image_id, size)
-        return Sample(image, annotation.image_id, self._image_names[index], panoptic_map, instances, size)
+        return Sample(image, annotation.image_id, name, panoptic_map, instances, size)
 
-    def _check_images(self) -> None:
-        """Raise FileNotFoundError unless every image is there."""
-        paths = [self._image_folder / name for name in self._image_names]
-        present = {entry for folder in {path.parent for path in paths} if folder.is_dir() for entry in folder.iterdir()}
-        missing = [path for path in paths if path not in present]
-        if missing:
-            raise FileNotFoundError(
-                f"{len(missing)} of {len(paths)} images of {self._file.path} are missing, the first is {missing[0]}; "
-                f"check the option image_folder"
-            )
+    def category_ids(self, index: int) -> set[int]:
+        """Categories of an image's ground truth, by the JSON alone."""
+        annotation, _ = self._entries[index]
+        return {segment.category_id for segment in annotation.segments}
 
     def _read_instances(self, path: Path) -> InstancesFile:
         """The instances JSON, which must list every image."""
         instances = read_instances_json(path, self.categories)
         unlisted = [image_id for image_id in self.image_ids if image_id not in instances.entries]
         if unlisted:
-            raise ValueError(f"{path} does not list {len(unlisted)} images of {self._file.path}, such as {unlisted[0]}")
+            other = self.panoptic_file.path
+            message = f"{path} does not list {len(unlisted)} images of {other}, such as {unlisted[0]}"
+            error = DataError(message, kind=Kind.UNKNOWN_IMAGE)
+            report_each(error, ((path, f"{path} does not list image {i} of {other}") for i in unlisted))
+            instances.entries.update({image_id: [] for image_id in unlisted})  # faults are recorded
         return instances
 
 
-def _image_names(file: PanopticFile) -> list[str]:
-    """File name of every annotation's image, in order; every image must have an annotation and the reverse."""
+def _with_image_names(file: PanopticFile) -> list[tuple[PanopticAnnotation, str]]:
+    """Every annotation with its image's file name, in order; every image must have an annotation and the reverse."""
     if not file.annotations:
-        raise ValueError(f"{file.path} has no annotations; expected at least one image")
-    if file.images_without_annotation:
-        count, first = len(file.images_without_annotation), file.images_without_annotation[0]
-        raise ValueError(
-            f"{count} images of {file.path} have no annotation, such as {first}; remove them from `images`"
+        message = f"{file.path} has no annotations; expected at least one image"
+        raise DataError(message, kind=Kind.FORMAT, file=file.path)
+    without = file.images_without_annotation
+    if without:
+        message = (
+            f"{len(without)} images of {file.path} have no annotation, such as {without[0]}; remove them from `images`"
         )
-    return [_image_name(file, annotation) for annotation in file.annotations.values()]
-
-
-def _image_name(file: PanopticFile, annotation: PanopticAnnotation) -> str:
-    if annotation.image_name is None:
-        raise ValueError(f"{file.path} has no file name for image {annotation.image_id} in `images`")
-    return annotation.image_name
+        error = DataError(message, kind=Kind.UNKNOWN_IMAGE)
+        report_each(error, ((file.path, f"image {i} of {file.path} has no annotation") for i in without))
+    entries = []
+    for annotation in file.annotations.values():
+        if annotation.image_name is None:
+            message = f"{file.path} has no file name for image {annotation.image_id} in `images`"
+            report(DataError(message, kind=Kind.UNKNOWN_IMAGE, file=file.path))
+        else:
+            entries.append((annotation, annotation.image_name))
+    return entries

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from panoptic.data.images import read_image
+from panoptic.data.faults import DataError, Kind, report
+from panoptic.data.images import check_images_present, read_image
 from panoptic.data.instances_format import collect_instances, load_instances_json, read_instances
-from panoptic.data.panoptic_format import ImageId
+from panoptic.data.panoptic_entries import ImageId
 from panoptic.structures import (
     VOID,
     Category,
@@ -53,7 +54,7 @@ class CocoInstances:
         self._file = collect_instances(path, content, self.categories)
         self._image_folder = Path(image_folder).expanduser()
         self._images = _images(path, content)
-        self._check_images()
+        check_images_present([self._image_folder / image["file_name"] for image in self._images], path)
 
     @property
     def image_ids(self) -> list[ImageId]:
@@ -70,20 +71,19 @@ class CocoInstances:
         size = (image.shape[1], image.shape[2])
         listed = (entry.get("height", size[0]), entry.get("width", size[1]))
         if listed != size:
-            raise ValueError(f"image {path} has size {size}, but {self._file.path} says {listed} (height, width)")
+            message = f"image {path} has size {size}, but {self._file.path} says {listed} (height, width)"
+            raise DataError(message, kind=Kind.SIZE, file=path)
         instances = read_instances(self._file, entry["id"], size)
         return Sample(image, entry["id"], entry["file_name"], paint_instances(instances), instances, size)
 
-    def _check_images(self) -> None:
-        """Raise FileNotFoundError unless every image is there."""
-        paths = [self._image_folder / image["file_name"] for image in self._images]
-        present = {entry for folder in {path.parent for path in paths} if folder.is_dir() for entry in folder.iterdir()}
-        missing = [path for path in paths if path not in present]
-        if missing:
-            raise FileNotFoundError(
-                f"{len(missing)} of {len(paths)} images of {self._file.path} are missing, the first is {missing[0]}; "
-                "check the option image_folder"
-            )
+    def regions(self, index: int) -> list[tuple[int, float]]:
+        """(category id, area in pixels as the JSON says) of each annotation of an image, crowds too."""
+        entries = self._file.entries[self._images[index]["id"]]
+        without = [entry["id"] for entry in entries if "area" not in entry]
+        if without:
+            message = f"annotation {without[0]} in {self._file.path} has no area; use COCO's own annotations"
+            raise DataError(message, kind=Kind.FORMAT, file=self._file.path)
+        return [(self._file.contiguous[entry["category_id"]], entry["area"]) for entry in entries]
 
 
 def paint_instances(instances: Instances) -> PanopticMap:
@@ -109,29 +109,43 @@ def paint_instances(instances: Instances) -> PanopticMap:
 def _thing_categories(path: Path, content: Any) -> list[Category]:
     """The JSON's categories, numbered 0..C-1 by their ids in the data set; all are things."""
     try:
-        entries = sorted(content["categories"], key=lambda entry: entry["id"])
+        listed = sorted(entry["id"] for entry in content["categories"])
+        firsts = {entry["id"]: entry for entry in reversed(content["categories"])}
         categories = [
-            Category(number, entry["name"], True, entry.get("supercategory"), dataset_category_id=entry["id"])
-            for number, entry in enumerate(entries)
+            Category(number, firsts[i]["name"], True, firsts[i].get("supercategory"), dataset_category_id=i)
+            for number, i in enumerate(sorted(firsts))
         ]
-        check_categories(categories)
     except KeyError as error:
-        raise ValueError(f"{path} or a category of it lacks the key {error}") from error
-    except (TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"the categories of {path} are not as in COCO's instances format: {error}") from error
-    if len({category.dataset_category_id for category in categories}) != len(categories):
-        raise ValueError(f"{path} lists a category id twice: {[c.dataset_category_id for c in categories]}")
+        message = f"{path} or a category of it lacks the key {error}"
+        raise DataError(message, kind=Kind.FORMAT, file=path) from error
+    except (TypeError, AttributeError) as error:
+        raise DataError(f"{_not_as_in(path)}: {error}", kind=Kind.FORMAT, file=path) from error
+    if len(categories) != len(listed):
+        report(DataError(f"{path} lists a category id twice: {listed}", kind=Kind.REPEATED, file=path))
+    try:
+        check_categories(categories)
+    except ValueError as error:
+        report(DataError(f"{_not_as_in(path)}: {error}", kind=Kind.REPEATED, file=path))
     return categories
+
+
+def _not_as_in(path: Path) -> str:
+    return f"the categories of {path} are not as in COCO's instances format"
 
 
 def _images(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The list `images`, each with an id and a file name."""
     images: list[dict[str, Any]] = list(content["images"])
     if not images:
-        raise ValueError(f"{path} has no images; expected at least one")
+        raise DataError(f"{path} has no images; expected at least one", kind=Kind.FORMAT, file=path)
+    by_id: dict[ImageId, dict[str, Any]] = {}
     for image in images:
         if "file_name" not in image:
-            raise ValueError(f"image {image['id']} in {path} has no file_name; add it")
-    if len({image["id"] for image in images}) != len(images):
-        raise ValueError(f"{path} lists an image id twice in `images`")
-    return images
+            message = f"image {image['id']} in {path} has no file_name; add it"
+            report(DataError(message, kind=Kind.FORMAT, file=path))
+        elif image["id"] in by_id:
+            message = f"{path} lists an image id twice in `images`: {image['id']}"
+            report(DataError(message, kind=Kind.REPEATED, file=path))
+        else:
+            by_id[image["id"]] = image
+    return list(by_id.values())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
+
+from panoptic.data.faults import DataError, Kind, MissingFileError, is_recording, report_each, warn
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
@@ -23,8 +26,23 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         FileNotFoundError: no such file.
         ValueError: truncated, damaged or not an image.
     """
-    pixels = _decode(path, path.read_bytes(), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    data = path.read_bytes()
+    pixels = _decode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if is_recording() and data.startswith((_JPEG_START, _PNG_START)):
+        _warn_if_turned(path, data)
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _warn_if_turned(path: Path, data: bytes) -> None:
+    """Warn of a photograph that other programmes show turned, by which its annotation may have been made."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError):  # the pixels are whole, and EXIF data that nobody can read turn nothing
+        return
+    if orientation != 1:
+        message = f"{path} is to be shown turned (EXIF orientation {orientation}), but is read as it is stored"
+        warn(DataError(message, kind=Kind.TURNED, file=path))
 
 
 def read_rgb_png(path: Path) -> NDArray[np.uint8]:
@@ -47,11 +65,35 @@ def read_grey16_png(path: Path) -> NDArray[np.uint16]:
     return _read_png(path, b"\x10\x00", "one 16-bit channel (grey)")  # type: ignore[return-value]
 
 
+def read_index_png(path: Path) -> NDArray[np.uint8]:
+    """Read a PNG of palette indices, or of one 8-bit channel, without any conversion: (H, W) uint8.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, damaged, or a PNG of another kind, such as one that was saved as RGB.
+    """
+    data = path.read_bytes()
+    if data.startswith(_PNG_START) and data[25:26] == b"\x03":
+        return _palette_indices(path, data)
+    return _read_png(path, b"\x08\x00", "palette indices, or one 8-bit channel (grey)")
+
+
+def _palette_indices(path: Path, data: bytes) -> NDArray[np.uint8]:
+    """(H, W) uint8 of a PNG with a palette, of which OpenCV would give the colours."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image)
+    except (OSError, SyntaxError) as error:  # Pillow's ways to say that data is missing or damaged
+        message = f"truncated or damaged image: {path} ({error}); fetch the file again"
+        raise DataError(message, kind=Kind.UNREADABLE, file=path) from error
+
+
 def _read_png(path: Path, kind: bytes, described: str) -> NDArray[np.uint8]:
     """A PNG of one kind: bit depth and colour type, which the specification (IHDR) has at bytes 24 and 25."""
     data = path.read_bytes()
     if not data.startswith(_PNG_START) or data[24:26] != kind:
-        raise ValueError(f"expected a PNG with {described}, got another kind of file: {path}")
+        message = f"expected a PNG with {described}, got another kind of file: {path}"
+        raise DataError(message, kind=Kind.UNREADABLE, file=path)
     return _decode(path, data, cv2.IMREAD_UNCHANGED)
 
 
@@ -64,7 +106,8 @@ def _decode(path: Path, data: bytes, flags: int) -> NDArray[np.uint8]:
         complete = _pillow_reads(data)  # slow, only for files with something after their end, or without one
     pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if complete and data else None
     if pixels is None:
-        raise ValueError(f"truncated or damaged image: {path} ({len(data)} bytes); fetch the file again")
+        message = f"truncated or damaged image: {path} ({len(data)} bytes); fetch the file again"
+        raise DataError(message, kind=Kind.UNREADABLE, file=path)
     return pixels  # type: ignore[return-value]
 
 
@@ -76,3 +119,21 @@ def _pillow_reads(data: bytes) -> bool:
     except OSError:
         return False
     return True
+
+
+def check_images_present(paths: Sequence[Path], listed_in: Path) -> None:
+    """Raise FileNotFoundError unless every image is there.
+
+    Args:
+        paths: of the images.
+        listed_in: the file that names them, for errors.
+    """
+    present = {entry for folder in {path.parent for path in paths} if folder.is_dir() for entry in folder.iterdir()}
+    missing = [path for path in paths if path not in present]
+    if missing:
+        message = (
+            f"{len(missing)} of {len(paths)} images of {listed_in} are missing, the first is {missing[0]}; "
+            "check the option image_folder"
+        )
+        error = MissingFileError(message, kind=Kind.MISSING_FILE)
+        report_each(error, ((path, f"no image {path}, which {listed_in} lists") for path in missing))

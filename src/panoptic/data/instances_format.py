@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panoptic.data.faults import DataError, Kind, report, warn
 from panoptic.data.masks import mask_boxes, stack_masks
-from panoptic.data.panoptic_format import ImageId, contiguous_ids
+from panoptic.data.panoptic_entries import ImageId, contiguous_ids
 from panoptic.structures import Category, Instances
 
 
@@ -53,7 +54,7 @@ def load_instances_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got: {error}") from error
+        raise DataError(f"expected JSON in {path}, got: {error}", kind=Kind.UNREADABLE, file=path) from error
 
 
 def collect_instances(path: Path, content: Any, categories: Sequence[Category]) -> InstancesFile:
@@ -62,18 +63,32 @@ def collect_instances(path: Path, content: Any, categories: Sequence[Category]) 
     things = {dataset_id for dataset_id, number in contiguous.items() if categories[number].is_thing}
     try:
         entries: dict[ImageId, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-        for entry in content["annotations"]:
-            if entry["category_id"] not in things:
-                raise ValueError(
-                    f"unknown category id {entry['category_id']} in {path}, annotation {entry['id']}; "
-                    f"things of the panoptic data set are {sorted(things)}"
-                )
-            if entry["image_id"] not in entries:
-                raise ValueError(f"annotation {entry['id']} in {path} is of image {entry['image_id']}, not in `images`")
-            entries[entry["image_id"]].append(entry)
+        annotations = content["annotations"]
     except KeyError as error:
-        raise ValueError(f"an entry of {path} lacks the key {error}") from error
+        raise DataError(f"an entry of {path} lacks the key {error}", kind=Kind.FORMAT, file=path) from error
+    for entry in annotations:
+        try:
+            _add(path, entry, entries, things)
+        except KeyError as error:
+            report(DataError(f"an entry of {path} lacks the key {error}", kind=Kind.FORMAT, file=path))
     return InstancesFile(path, entries, contiguous)
+
+
+def _add(path: Path, entry: dict[str, Any], entries: dict[ImageId, list[dict[str, Any]]], things: set[int]) -> None:
+    """Put one annotation with those of its image; while faults are recorded, leave out one that cannot be used."""
+    if entry["category_id"] not in things:
+        message = (
+            f"unknown category id {entry['category_id']} in {path}, annotation {entry['id']}; "
+            f"things of the panoptic data set are {sorted(things)}"
+        )
+        report(DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path))
+    elif entry["image_id"] not in entries:
+        message = f"annotation {entry['id']} in {path} is of image {entry['image_id']}, not in `images`"
+        report(DataError(message, kind=Kind.UNKNOWN_IMAGE, file=path))
+    elif "segmentation" not in entry:
+        raise KeyError("segmentation")
+    else:
+        entries[entry["image_id"]].append(entry)
 
 
 def read_instances(file: InstancesFile, image_id: ImageId, size: tuple[int, int]) -> Instances:
@@ -85,9 +100,17 @@ def read_instances(file: InstancesFile, image_id: ImageId, size: tuple[int, int]
         size: (H, W) of the image in pixels.
     """
     entries = file.entries[image_id]
-    masks = [_draw(file.path, entry, size) for entry in entries]
-    kept = [number for number, mask in enumerate(masks) if mask.any()]
-    stacked = stack_masks([masks[number] for number in kept], size)
+    kept: list[int] = []
+    masks: list[NDArray[np.uint8]] = []
+    for number, entry in enumerate(entries):
+        mask = _draw(file.path, entry, size)
+        if mask is not None and mask.any():
+            kept.append(number)
+            masks.append(mask)
+        elif mask is not None:
+            message = f"annotation {entry['id']} in {file.path} has no pixel of image {image_id}, and is left out"
+            warn(DataError(message, kind=Kind.ENTRY_WITHOUT_PIXELS, file=file.path))
+    stacked = stack_masks(masks, size)
     return Instances(
         category_ids=torch.tensor([file.contiguous[entries[n]["category_id"]] for n in kept], dtype=torch.int64),
         masks=stacked,
@@ -97,23 +120,48 @@ def read_instances(file: InstancesFile, image_id: ImageId, size: tuple[int, int]
     )
 
 
-def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The mask (H, W) of one annotation: polygons, or run lengths as numbers or as a string."""
+def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """The mask (H, W) of one annotation: polygons, or run lengths as numbers or as a string; None after a fault."""
     height, width = size
     segmentation = entry["segmentation"]
     if isinstance(segmentation, list):
         if any(len(polygon) % 2 for polygon in segmentation):
-            raise ValueError(f"a polygon of annotation {entry['id']} in {path} has an odd number of coordinates")
+            message = f"a polygon of annotation {entry['id']} in {path} has an odd number of coordinates"
+            report(DataError(message, kind=Kind.FORMAT, file=path))
+            return None
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]  # two points or fewer have no area
         if not polygons:
             return np.zeros(size, dtype=np.uint8)
+        _warn_of_points_outside(path, entry, polygons, size)
         runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     else:
         if list(segmentation["size"]) != [height, width]:
-            raise ValueError(
-                f"annotation {entry['id']} in {path} has size {segmentation['size']}, its image {[height, width]}"
-            )
+            message = f"annotation {entry['id']} in {path} has size {segmentation['size']}, its image {[height, width]}"
+            report(DataError(message, kind=Kind.SIZE, file=path))
+            return None
         counts = segmentation["counts"]
+        if isinstance(counts, list) and sum(counts) != height * width:  # the decoder would write past its end
+            message = (
+                f"the run lengths of annotation {entry['id']} in {path} add up to {sum(counts)} pixels, "
+                f"expected {height} x {width} = {height * width}"
+            )
+            report(DataError(message, kind=Kind.FORMAT, file=path))
+            return None
         runs = coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
     mask: NDArray[np.uint8] = coco_mask.decode(runs)
     return np.ascontiguousarray(mask)
+
+
+def _warn_of_points_outside(
+    path: Path, entry: Mapping[str, Any], polygons: Sequence[Sequence[float]], size: tuple[int, int]
+) -> None:
+    """Points beyond the border by more than a pixel: what lies there is cut off."""
+    height, width = size
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])  # (P, 2) x y
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
+        message = (
+            f"a polygon of annotation {entry['id']} in {path} spans x {left:g}..{right:g} and y {top:g}..{bottom:g}, "
+            f"its image {width} x {height}; what lies outside is cut off"
+        )
+        warn(DataError(message, kind=Kind.OUTSIDE, file=path))

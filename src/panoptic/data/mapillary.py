@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from panoptic.data.faults import DataError, Kind, MissingFileError, read_both
 from panoptic.data.images import read_grey16_png, read_image
+from panoptic.data.pairing import paired
 from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
 from panoptic.structures import (
     IGNORE_INDEX,
@@ -45,13 +48,12 @@ class MapillaryVistas:
 
     def __init__(self, root: Path | str, split: str, image_statistics: ImageStatistics | None = None) -> None:
         root = Path(root).expanduser()
-        labels = _read_labels(root / "config.json")
-        self.categories = _categories(root / "config.json", labels)
+        labels = read_labels(root / "config.json")
+        self.categories = evaluated_categories(root / "config.json", labels)
         self.image_statistics = image_statistics or ImageStatistics()
         self._images = _images(root / split / "images")
-        self._keys = list(self._images)
         self._truth = _open_truth(root / split, self.categories, len(labels))
-        self._truth.check(self._keys)
+        self._keys = self._truth.check(list(self._images))
 
     @property
     def image_ids(self) -> list[str]:
@@ -64,19 +66,20 @@ class MapillaryVistas:
     def __getitem__(self, index: int) -> Sample:
         key = self._keys[index]
         path = self._images[key]
-        image = torch.from_numpy(read_image(path)).permute(2, 0, 1)  # (3, H, W)
+        pixels, panoptic_map = read_both(partial(read_image, path), partial(self._truth.read, key))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
         size = (image.shape[1], image.shape[2])
-        panoptic_map = self._truth.read(key)
         if panoptic_map.size != size:
-            raise ValueError(f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)")
+            message = f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)"
+            raise DataError(message, kind=Kind.SIZE, file=path)
         return Sample(image, key, path.name, panoptic_map, None, size)
 
 
 class _Truth(Protocol):
     """Where panoptic maps come from."""
 
-    def check(self, keys: Sequence[str]) -> None:
-        """Raise unless there is ground truth for exactly these keys."""
+    def check(self, keys: Sequence[str]) -> list[str]:
+        """The keys; raises unless there is ground truth for exactly these, recorded faults leave some out."""
 
     def read(self, key: str) -> PanopticMap:
         """The map of one image."""
@@ -94,16 +97,17 @@ class _PanopticTruth:
         file = read_panoptic_json(path, path.parent)
         ours, theirs = ({_identity(category) for category in side} for side in (categories, file.categories))
         if theirs != ours:
-            raise ValueError(
+            message = (
                 f"expected categories (id, name, thing) of {path} as in config.json, got {sorted(theirs - ours)} "
                 f"instead of {sorted(ours - theirs)}; use files of one version"
             )
+            raise DataError(message, kind=Kind.CATEGORIES_DIFFER, file=path)
         self._file = replace(file, categories=list(categories))  # numbered alike, by the same ids
         self._by_key = {Path(entry.png_name).stem: entry for entry in self._file.annotations.values()}
 
-    def check(self, keys: Sequence[str]) -> None:
+    def check(self, keys: Sequence[str]) -> list[str]:
         check_files(self._file)
-        _check_equal(keys, list(self._by_key), f"entries of {self._file.path}")
+        return paired(keys, list(self._by_key), f"entries of {self._file.path}")
 
     def read(self, key: str) -> PanopticMap:
         return read_panoptic_map(self._file, self._by_key[key])
@@ -131,15 +135,16 @@ class _InstancesTruth:
         ids = (values // _NUMBERS + 1) * _NUMBERS + numbers
         self._segment_ids = np.where(np.repeat(self._category_ids, _NUMBERS) == IGNORE_INDEX, VOID, ids)
 
-    def check(self, keys: Sequence[str]) -> None:
-        _check_equal(keys, [path.stem for path in self._folder.glob("*.png")], f"PNGs in {self._folder}")
+    def check(self, keys: Sequence[str]) -> list[str]:
+        return paired(keys, [path.stem for path in self._folder.glob("*.png")], f"PNGs in {self._folder}")
 
     def read(self, key: str) -> PanopticMap:
         path = self._folder / f"{key}.png"
         values = read_grey16_png(path)
         if values.max() >= len(self._segment_ids):
             label = int(values.max()) // _NUMBERS
-            raise ValueError(f"expected labels 0..{self._num_labels - 1} of config.json in {path}, got {label}")
+            message = f"expected labels 0..{self._num_labels - 1} of config.json in {path}, got {label}"
+            raise DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path)
         segment_ids = self._segment_ids[values]
         areas = np.bincount(segment_ids.reshape(-1), minlength=VOID + 1)
         areas[VOID] = 0
@@ -156,26 +161,30 @@ def _open_truth(folder: Path, categories: Sequence[Category], num_labels: int) -
         return _PanopticTruth(panoptic_json, categories)
     if instances.is_dir():
         return _InstancesTruth(instances, categories, num_labels)
-    raise FileNotFoundError(
+    message = (
         f"expected ground truth, {panoptic_json} or {instances}, found neither; "
         f"images without it are for panoptic predict images={folder / 'images'}"
     )
+    raise MissingFileError(message, kind=Kind.MISSING_FILE, file=panoptic_json)
 
 
-def _read_labels(path: Path) -> list[Mapping[str, Any]]:
+def read_labels(path: Path) -> list[Mapping[str, Any]]:
     """The list `labels` of `config.json`; the place in it is the value in `labels/*.png`."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; expected the folder of Mapillary Vistas v1.2, which has it")
+        message = f"no file {path}; expected the folder of Mapillary Vistas v1.2, which has it"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     try:
         labels = json.loads(path.read_bytes())["labels"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"expected JSON with a list `labels` in {path}, got: {error!r}") from error
+        message = f"expected JSON with a list `labels` in {path}, got: {error!r}"
+        raise DataError(message, kind=Kind.FORMAT, file=path) from error
     if not isinstance(labels, list):
-        raise ValueError(f"expected JSON with a list `labels` in {path}, got {type(labels).__name__}")
+        message = f"expected JSON with a list `labels` in {path}, got {type(labels).__name__}"
+        raise DataError(message, kind=Kind.FORMAT, file=path)
     return labels
 
 
-def _categories(path: Path, labels: Sequence[Mapping[str, Any]]) -> list[Category]:
+def evaluated_categories(path: Path, labels: Sequence[Mapping[str, Any]]) -> list[Category]:
     """The labels that are evaluated; the others, in v1.2 `void--unlabeled` alone, are void."""
     evaluated: list[Category] = []
     try:
@@ -194,33 +203,27 @@ def _categories(path: Path, labels: Sequence[Mapping[str, Any]]) -> list[Categor
                 )
         check_categories(evaluated)
     except KeyError as error:
-        raise ValueError(f"a label of {path} lacks the key {error}") from error
+        raise DataError(f"a label of {path} lacks the key {error}", kind=Kind.FORMAT, file=path) from error
     except (TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"the labels of {path} are not as in Mapillary Vistas: {error}") from error
+        message = f"the labels of {path} are not as in Mapillary Vistas: {error}"
+        raise DataError(message, kind=Kind.FORMAT, file=path) from error
     return evaluated
 
 
 def _images(folder: Path) -> dict[str, Path]:
     """{key: photograph}, in the order of the keys."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; expected the photographs of a split of Mapillary Vistas")
+        message = f"no folder {folder}; expected the photographs of a split of Mapillary Vistas"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=folder)
     images = {path.stem: path for path in sorted(folder.glob("*.jpg"))}
     if not images:
-        raise ValueError(f"no .jpg in {folder}; expected the photographs of a split of Mapillary Vistas")
+        message = f"no .jpg in {folder}; expected the photographs of a split of Mapillary Vistas"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=folder)
     return images
 
 
-def _check_equal(keys: Sequence[str], found: Sequence[str], what: str) -> None:
-    """Raise unless ground truth was found for the images and for nothing else."""
-    missing, stray = sorted(set(keys) - set(found)), sorted(set(found) - set(keys))
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} of {len(keys)} images have no {what}, the first is {missing[0]}")
-    if stray:
-        raise FileNotFoundError(f"{len(stray)} {what} have no image, the first is {stray[0]}; add it or remove them")
-
-
 def _label(category: Category) -> int:
-    assert category.dataset_category_id is not None, "set by _categories"
+    assert category.dataset_category_id is not None, "set by evaluated_categories"
     return category.dataset_category_id - 1
 
 

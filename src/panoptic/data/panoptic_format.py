@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,30 +15,18 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from panoptic.data.extents import measure_segments
+from panoptic.data.extents import Extents, measure_segments
+from panoptic.data.faults import DataError, Kind, MissingFileError, report, report_each, warn
 from panoptic.data.images import read_rgb_png
-from panoptic.structures import MAX_SEGMENT_ID, Category, PanopticMap, Segment, check_categories
-
-ImageId = int | str
-
-
-@dataclass(frozen=True)
-class PanopticAnnotation:
-    """The JSON's entry of one image.
-
-    Args:
-        image_id: as the file gives it.
-        png_name: relative to the PNG folder.
-        segments: with contiguous category ids; `area` and `score` where the file has them.
-        image_name: file name of the photograph, None where the file has no list of images.
-        size: (H, W) in pixels, None where the file does not say.
-    """
-
-    image_id: ImageId
-    png_name: str
-    segments: tuple[Segment, ...]
-    image_name: str | None
-    size: tuple[int, int] | None
+from panoptic.data.panoptic_entries import (
+    ImageId,
+    PanopticAnnotation,
+    contiguous_ids,
+    read_annotations,
+    read_categories,
+    read_images,
+)
+from panoptic.structures import MAX_SEGMENT_ID, VOID, Category, PanopticMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +48,6 @@ class PanopticFile:
     images_without_annotation: tuple[ImageId, ...] = ()
 
 
-def contiguous_ids(categories: Sequence[Category]) -> dict[int, int]:
-    """{dataset_category_id: category_id}."""
-    return {c.id if c.dataset_category_id is None else c.dataset_category_id: c.id for c in categories}
-
-
 def read_panoptic_json(
     path: Path, png_folder: Path | None = None, categories: Sequence[Category] | None = None
 ) -> PanopticFile:
@@ -82,109 +64,43 @@ def read_panoptic_json(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; expected a JSON in COCO panoptic format")
+        message = f"no file {path}; expected a JSON in COCO panoptic format"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got: {error}") from error
+        raise DataError(f"expected JSON in {path}, got: {error}", kind=Kind.UNREADABLE, file=path) from error
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise ValueError(f"expected an object with a list `annotations` (COCO panoptic format) in {path}")
+        message = f"expected an object with a list `annotations` (COCO panoptic format) in {path}"
+        raise DataError(message, kind=Kind.FORMAT, file=path)
+    if not isinstance(content.get("images", []), list):
+        raise DataError(f"expected a list as `images` of {path}", kind=Kind.FORMAT, file=path)
     if categories is None:
-        categories = _read_categories(path, content)
-    try:
-        images = {image["id"]: image for image in content.get("images", ())}
-        if len(images) < len(content.get("images", ())):
-            raise ValueError(f"{path} lists an image id twice in `images`")
-        annotations = _read_annotations(path, content["annotations"], images, contiguous_ids(categories))
-    except KeyError as error:
-        raise ValueError(f"an entry of {path} lacks the key {error}") from error
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"an entry of {path} is not as in COCO's panoptic format: {error}") from error
+        categories = read_categories(path, content)
+    images = read_images(path, content.get("images", []))
+    annotations = read_annotations(path, content["annotations"], images, contiguous_ids(categories))
     folder = path.with_suffix("") if png_folder is None else Path(png_folder)
     without = tuple(image_id for image_id in images if image_id not in annotations)
     return PanopticFile(path, folder, list(categories), annotations, without)
 
 
-def _read_categories(path: Path, content: Mapping[str, Any]) -> list[Category]:
-    """The file's categories, numbered 0..C-1 by their ids in the data set."""
-    if not content.get("categories"):
-        raise ValueError(f"{path} has no list `categories`, which say what its ids mean; add it")
-    try:
-        entries = sorted(content["categories"], key=lambda entry: entry["id"])
-        categories = [
-            Category(
-                id=number,
-                name=entry["name"],
-                is_thing=bool(entry["isthing"]),
-                group=entry.get("supercategory"),
-                colour=(entry["color"][0], entry["color"][1], entry["color"][2]) if entry.get("color") else None,
-                dataset_category_id=entry["id"],
-            )
-            for number, entry in enumerate(entries)
-        ]
-    except KeyError as error:
-        raise ValueError(f"a category of {path} lacks the key {error}") from error
-    except (TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"a category of {path} is not as in COCO's panoptic format: {error}") from error
-    if len(contiguous_ids(categories)) != len(categories):
-        raise ValueError(f"{path} lists a category id twice: {[c.dataset_category_id for c in categories]}")
-    try:
-        check_categories(categories)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return categories
-
-
-def _read_annotations(
-    path: Path, entries: Sequence[Mapping[str, Any]], images: Mapping[ImageId, Any], contiguous: Mapping[int, int]
-) -> dict[ImageId, PanopticAnnotation]:
-    """The entries by image id."""
-    annotations: dict[ImageId, PanopticAnnotation] = {}
-    for entry in entries:
-        image_id = entry["image_id"]
-        if image_id in annotations:
-            raise ValueError(f"{path} has more than one annotation of image {image_id}")
-        image = images.get(image_id, {})
-        size = (image["height"], image["width"]) if "height" in image and "width" in image else None
-        segments = tuple(_read_segment(path, image_id, info, contiguous) for info in entry["segments_info"])
-        ids = {segment.id for segment in segments}
-        if len(ids) != len(segments):
-            raise ValueError(f"{path} lists a segment id of image {image_id} twice")
-        annotations[image_id] = PanopticAnnotation(image_id, entry["file_name"], segments, image.get("file_name"), size)
-    return annotations
-
-
-def _read_segment(path: Path, image_id: ImageId, info: Mapping[str, Any], contiguous: Mapping[int, int]) -> Segment:
-    """One entry of `segments_info`."""
-    segment_id, category_id = info["id"], info["category_id"]
-    if category_id not in contiguous:
-        raise ValueError(
-            f"unknown category id {category_id} in {path}, image {image_id}, segment {segment_id}; "
-            f"known are {sorted(contiguous)}"
-        )
-    if not 0 < segment_id <= MAX_SEGMENT_ID:
-        raise ValueError(f"expected segment ids 1..{MAX_SEGMENT_ID} in {path}, image {image_id}, got {segment_id}")
-    return Segment(
-        id=segment_id,
-        category_id=contiguous[category_id],
-        is_crowd=bool(info.get("iscrowd", 0)),
-        score=info.get("score"),
-        area=info.get("area"),
-    )
-
-
 def check_files(file: PanopticFile) -> None:
     """Raise ValueError unless every annotation has its PNG and every PNG beside those has its annotation."""
     if not file.png_folder.is_dir():
-        raise ValueError(f"no folder {file.png_folder} with the PNGs of {file.path}; give png_folder")
+        message = f"no folder {file.png_folder} with the PNGs of {file.path}; give png_folder"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=file.png_folder)
     expected = {file.png_folder / annotation.png_name for annotation in file.annotations.values()}
     folders = {path.parent for path in expected}
     present = {Path(entry) for folder in folders if folder.is_dir() for entry in folder.glob("*.png")}
     missing, stray = sorted(expected - present), sorted(present - expected)
     if missing:
-        raise ValueError(f"{len(missing)} PNGs of {file.path} are missing, the first is {missing[0]}")
+        message = f"{len(missing)} PNGs of {file.path} are missing, the first is {missing[0]}"
+        absent = MissingFileError(message, kind=Kind.MISSING_FILE)
+        report_each(absent, ((path, f"no PNG {path}, which {file.path} lists") for path in missing))
     if stray:
-        raise ValueError(f"{len(stray)} PNGs have no entry in {file.path}, the first is {stray[0]}; remove them")
+        message = f"{len(stray)} PNGs have no entry in {file.path}, the first is {stray[0]}; remove them"
+        surplus = DataError(message, kind=Kind.STRAY_FILE)
+        report_each(surplus, ((path, f"{path} has no entry in {file.path}") for path in stray))
 
 
 @njit(cache=True, nogil=True)
@@ -208,29 +124,77 @@ def read_panoptic_png(path: Path) -> Tensor:
     return torch.from_numpy(_join_channels(read_rgb_png(Path(path))))
 
 
-def read_panoptic_map(file: PanopticFile, annotation: PanopticAnnotation) -> PanopticMap:
+def read_panoptic_map(
+    file: PanopticFile, annotation: PanopticAnnotation, *, exact_extents: bool = False
+) -> PanopticMap:
     """The map of one image; PNG and JSON must agree. Areas are those of the PNG.
+
+    Args:
+        file: of the annotation.
+        annotation: of the image.
+        exact_extents: the areas and boxes that the JSON has must be those of the PNG, as in ground truth of one's own;
+            otherwise they are not looked at: predictions are scored without, and official files cannot be changed.
 
     Raises:
         FileNotFoundError: the PNG is missing.
-        ValueError: the PNG cannot be read, has another size than the JSON says, or other ids.
+        ValueError: the PNG cannot be read, has another size than the JSON says, or other ids, areas or boxes.
     """
     path = file.png_folder / annotation.png_name
     if not path.is_file():
-        raise FileNotFoundError(f"no PNG {path} of image {annotation.image_id}, which {file.path} lists")
+        message = f"no PNG {path} of image {annotation.image_id}, which {file.path} lists"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     segment_ids = read_panoptic_png(path)
     height, width = segment_ids.shape
     if annotation.size not in (None, (height, width)):
-        raise ValueError(f"{path} has size {(height, width)}, but {file.path} says {annotation.size} (height, width)")
-    ids = [segment.id for segment in annotation.segments]
-    extents = measure_segments(segment_ids.numpy(), ids)
+        message = f"{path} has size {(height, width)}, but {file.path} says {annotation.size} (height, width)"
+        raise DataError(message, kind=Kind.SIZE, file=path)
+    extents = measure_segments(segment_ids.numpy(), [segment.id for segment in annotation.segments])
     if extents.unlisted is not None:
-        raise ValueError(f"id {extents.unlisted} in {path} has no entry in {file.path}, image {annotation.image_id}")
-    absent = [segment_id for segment_id, area in zip(ids, extents.areas, strict=True) if area == 0]
-    if absent:
-        raise ValueError(f"{file.path} lists segment {absent[0]} of image {annotation.image_id}, which {path} lacks")
-    areas = extents.areas.tolist()
-    return PanopticMap(segment_ids, [replace(s, area=a) for s, a in zip(annotation.segments, areas, strict=True)])
+        segment_ids = _without_unlisted(file, annotation, segment_ids)
+    _check_extents(file, annotation, extents, report if exact_extents else warn)
+    present = []
+    for segment, area in zip(annotation.segments, extents.areas.tolist(), strict=True):
+        if area == 0:
+            message = f"{file.path} lists segment {segment.id} of image {annotation.image_id}, which {path} lacks"
+            report(DataError(message, kind=Kind.ENTRY_WITHOUT_PIXELS, file=path))
+        else:
+            present.append(replace(segment, area=area))
+    return PanopticMap(segment_ids, present)
+
+
+def _without_unlisted(file: PanopticFile, annotation: PanopticAnnotation, segment_ids: Tensor) -> Tensor:
+    """Report ids that have no entry; the ids (H, W) with those made void."""
+    path = file.png_folder / annotation.png_name
+    listed = torch.tensor([VOID, *(segment.id for segment in annotation.segments)])
+    unlisted = torch.isin(segment_ids, listed, invert=True)
+    for segment_id in np.unique(segment_ids[unlisted].numpy()).tolist():
+        if segment_id not in annotation.left_out:
+            message = f"id {segment_id} in {path} has no entry in {file.path}, image {annotation.image_id}"
+            report(DataError(message, kind=Kind.ID_WITHOUT_ENTRY, file=path))
+    return segment_ids.masked_fill(unlisted, VOID)
+
+
+def _check_extents(
+    file: PanopticFile, annotation: PanopticAnnotation, extents: Extents, tell: Callable[[DataError], None]
+) -> None:
+    """Tell of areas and boxes in the JSON that are not those of the PNG, and not of segments that the PNG lacks."""
+    where = f"image {annotation.image_id} in {file.path}"
+    by = f"{file.png_folder / annotation.png_name}; panoptic check-data fix=NEW.json counts anew"
+    for segment, area in zip(annotation.segments, extents.areas.tolist(), strict=True):
+        if area > 0 and segment.area not in (None, area):
+            message = f"segment {segment.id} of {where} has area {segment.area}, but {area} pixels by {by}"
+            tell(DataError(message, kind=Kind.AREA, file=file.path))
+    if annotation.boxes is None:
+        return
+    x1, y1, x2, y2 = extents.boxes.T
+    measured = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1)
+    differs = (annotation.boxes != measured).any(axis=1) & ~np.isnan(annotation.boxes).any(axis=1)
+    for number in np.flatnonzero(differs & (extents.areas > 0)):
+        message = (
+            f"segment {annotation.segments[number].id} of {where} has box {annotation.boxes[number].tolist()}, "
+            f"but {measured[number].tolist()} (x, y, width, height) by {by}"
+        )
+        tell(DataError(message, kind=Kind.BOX, file=file.path))
 
 
 def write_panoptic_png(path: Path, segment_ids: Tensor) -> None:
@@ -238,7 +202,8 @@ def write_panoptic_png(path: Path, segment_ids: Tensor) -> None:
     ids = segment_ids.cpu().numpy()
     if ids.size and not 0 <= ids.min() <= ids.max() <= MAX_SEGMENT_ID:
         raise ValueError(f"expected segment ids 0..{MAX_SEGMENT_ID}, got {ids.min()}..{ids.max()} for {path}")
-    channels = np.stack([ids >> 16, (ids >> 8) & 255, ids & 255], axis=-1).astype(np.uint8)  # (H, W, 3) blue green red
+    blue_green_red = (ids >> 16, (ids >> 8) & 255, ids & 255)
+    channels = np.stack([channel.astype(np.uint8) for channel in blue_green_red], axis=-1)  # (H, W, 3)
     encoded, data = cv2.imencode(".png", channels)
     if not encoded:
         raise ValueError(f"could not encode segment ids of shape {ids.shape} for {path}")
