@@ -20,7 +20,9 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 DECODERS = sorted(path.stem for path in (CONF / "decoder").glob("*.yaml") if not path.stem.startswith("fpn"))
 HEADS = ["deeperlab", "deeperlab_small", "semantic"]
 CHOICES = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "head")
+    (path.parent.name, path.stem)
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name not in ("experiment", "head", "from", "to")
 )
 
 
@@ -39,6 +41,7 @@ DEEPERLAB = ["semantic_cross_entropy", "heatmap_cross_entropy"]
 DEEPERLAB += [f"{head}_l1" for head in ("short_range", "middle_range", "long_range")]
 LOSSES = {
     "deeperlab": DEEPERLAB,
+    "deeplabv3": ["semantic_cross_entropy"],
     "balancing": DEEPERLAB,
     "mask_rcnn": MASK_RCNN,
     "oanet_camvid": [*MASK_RCNN, "semantic_cross_entropy"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,10 +22,10 @@ TINY = [
 ]
 
 
-def write_run(folder: Path, *overrides: str, seed: int = 0):
+def write_run(folder: Path, *overrides: str, seed: int = 0, base: Sequence[str] = TINY):
     """Write `<folder>/checkpoints/best.ckpt` of a network whose outputs differ everywhere; returns its module."""
     torch.manual_seed(seed)
-    config = resolved(load_config("train", [*TINY, *overrides]))
+    config = resolved(load_config("train", [*base, *overrides]))
     data = build_data(config)
     module = build_module(config, data)
     for part in module.network.modules():

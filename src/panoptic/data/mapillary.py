@@ -1,4 +1,8 @@
-"""Mapillary Vistas v1.2 in its official layout: `<split>/{images,labels,instances,panoptic}` and `config.json`."""
+"""Mapillary Vistas in its official layouts.
+
+v1.2 is `config.json` and `<split>/{images,labels,instances,panoptic}`; v2.0 is `config_v2.0.json`, `<split>/images` and
+`<split>/v2.0/{labels,instances,panoptic,polygons}`.
+"""
 
 from __future__ import annotations
 
@@ -34,25 +38,39 @@ _NUMBERS = 256
 class MapillaryVistas:
     """A split by index, in the order of its files' names. That no file is missing is checked on opening.
 
-    The ground truth is `panoptic/panoptic_2018.json` with its PNGs where that is there, else `instances/*.png`.
+    The ground truth is the panoptic JSON with its PNGs where that is there, else `instances/*.png`.
 
     Args:
-        root: the folder with `config.json`; "~" is the home folder.
+        root: the folder with the configuration; "~" is the home folder.
         split: "training" or "validation".
         image_statistics: mean and standard deviation of the images.
+        config: name of the configuration, the list of labels; "config_v2.0.json" of v2.0.
+        annotations: folder of a split with `instances` and `panoptic`, "v2.0" of v2.0; None means the split's own.
+        panoptic_json: name of the JSON in `panoptic`; "panoptic_2020.json" of v2.0.
 
     Raises:
         FileNotFoundError: the configuration, a folder, an image or a PNG is missing.
         ValueError: the split has no images, or the files do not belong together.
     """
 
-    def __init__(self, root: Path | str, split: str, image_statistics: ImageStatistics | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        split: str,
+        image_statistics: ImageStatistics | None = None,
+        *,
+        config: str = "config.json",
+        annotations: str | None = None,
+        panoptic_json: str = "panoptic_2018.json",
+    ) -> None:
         root = Path(root).expanduser()
-        labels = read_labels(root / "config.json")
-        self.categories = evaluated_categories(root / "config.json", labels)
+        labels = read_labels(root / config)
+        self.categories = evaluated_categories(root / config, labels)
         self.image_statistics = image_statistics or ImageStatistics()
         self._images = _images(root / split / "images")
-        self._truth = _open_truth(root / split, self.categories, len(labels))
+        folder = root / split if annotations is None else root / split / annotations
+        files = (folder / "panoptic" / panoptic_json, folder / "instances")
+        self._truth = _open_truth(*files, root / config, self.categories, len(labels))
         self._keys = self._truth.check(list(self._images))
 
     @property
@@ -86,19 +104,20 @@ class _Truth(Protocol):
 
 
 class _PanopticTruth:
-    """`panoptic/panoptic_2018.json`, in COCO's panoptic format; its category ids are labels + 1.
+    """A JSON in COCO's panoptic format; its category ids are labels + 1.
 
     Args:
         path: the JSON; its PNGs are beside it.
-        categories: of `config.json`, which the JSON's own must agree with.
+        config: the configuration, for errors.
+        categories: of the configuration, which the JSON's own must agree with.
     """
 
-    def __init__(self, path: Path, categories: Sequence[Category]) -> None:
+    def __init__(self, path: Path, config: Path, categories: Sequence[Category]) -> None:
         file = read_panoptic_json(path, path.parent)
         ours, theirs = ({_identity(category) for category in side} for side in (categories, file.categories))
         if theirs != ours:
             message = (
-                f"expected categories (id, name, thing) of {path} as in config.json, got {sorted(theirs - ours)} "
+                f"expected categories (id, name, thing) of {path} as in {config.name}, got {sorted(theirs - ours)} "
                 f"instead of {sorted(ours - theirs)}; use files of one version"
             )
             raise DataError(message, kind=Kind.CATEGORIES_DIFFER, file=path)
@@ -118,12 +137,14 @@ class _InstancesTruth:
 
     Args:
         folder: of the PNGs.
-        categories: of `config.json`.
+        config: the configuration, for errors.
+        categories: of the configuration.
         num_labels: those that are no category are void.
     """
 
-    def __init__(self, folder: Path, categories: Sequence[Category], num_labels: int) -> None:
+    def __init__(self, folder: Path, config: Path, categories: Sequence[Category], num_labels: int) -> None:
         self._folder = folder
+        self._config = config
         self._num_labels = num_labels
         # label + 1, as in the panoptic files, so that number 0 of label 0 is not void
         values = np.arange(_NUMBERS * num_labels)
@@ -143,7 +164,7 @@ class _InstancesTruth:
         values = read_grey16_png(path)
         if values.max() >= len(self._segment_ids):
             label = int(values.max()) // _NUMBERS
-            message = f"expected labels 0..{self._num_labels - 1} of config.json in {path}, got {label}"
+            message = f"expected labels 0..{self._num_labels - 1} of {self._config.name} in {path}, got {label}"
             raise DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path)
         segment_ids = self._segment_ids[values]
         areas = np.bincount(segment_ids.reshape(-1), minlength=VOID + 1)
@@ -154,24 +175,25 @@ class _InstancesTruth:
         return PanopticMap(torch.from_numpy(segment_ids), segments)
 
 
-def _open_truth(folder: Path, categories: Sequence[Category], num_labels: int) -> _Truth:
+def _open_truth(
+    panoptic_json: Path, instances: Path, config: Path, categories: Sequence[Category], num_labels: int
+) -> _Truth:
     """The panoptic files of a split, or its instances."""
-    panoptic_json, instances = folder / "panoptic" / "panoptic_2018.json", folder / "instances"
     if panoptic_json.is_file():
-        return _PanopticTruth(panoptic_json, categories)
+        return _PanopticTruth(panoptic_json, config, categories)
     if instances.is_dir():
-        return _InstancesTruth(instances, categories, num_labels)
+        return _InstancesTruth(instances, config, categories, num_labels)
     message = (
         f"expected ground truth, {panoptic_json} or {instances}, found neither; "
-        f"images without it are for panoptic predict images={folder / 'images'}"
+        "images without it are for panoptic predict"
     )
     raise MissingFileError(message, kind=Kind.MISSING_FILE, file=panoptic_json)
 
 
 def read_labels(path: Path) -> list[Mapping[str, Any]]:
-    """The list `labels` of `config.json`; the place in it is the value in `labels/*.png`."""
+    """The list `labels` of a configuration; the place in it is the value in `labels/*.png`."""
     if not path.is_file():
-        message = f"no file {path}; expected the folder of Mapillary Vistas v1.2, which has it"
+        message = f"no file {path}; expected the folder of Mapillary Vistas, which has it"
         raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     try:
         labels = json.loads(path.read_bytes())["labels"]
@@ -198,7 +220,7 @@ def evaluated_categories(path: Path, labels: Sequence[Mapping[str, Any]]) -> lis
                         is_thing=bool(entry["instances"]),
                         group=entry["name"].rpartition("--")[0] or None,
                         colour=(red, green, blue),
-                        dataset_category_id=label + 1,  # as in panoptic_2018.json
+                        dataset_category_id=label + 1,  # as in the panoptic JSON
                     )
                 )
         check_categories(evaluated)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,7 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from panoptic.data.extents import measure_segments
-from panoptic.data.panoptic_format import ImageId, write_atomically, write_panoptic_png
+from panoptic.data.json_lists import JsonList, write_json_lists
+from panoptic.data.panoptic_entries import ImageId
+from panoptic.data.panoptic_format import write_panoptic_png
 from panoptic.structures import Category, PanopticMap, check_categories
 
 
@@ -39,8 +40,10 @@ class PanopticWriter:
         self._dataset_ids = [c.id if c.dataset_category_id is None else c.dataset_category_id for c in categories]
         self._temporary_folder = self.png_folder.with_name(f".{self.png_folder.name}.{os.getpid()}.tmp")
         self._temporary_folder.mkdir(parents=True)
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self._lists = {
+            name: JsonList(self.path.with_name(f"{self._temporary_folder.name}.{name}"))
+            for name in ("images", "annotations", "categories")
+        }
         self._png_names: set[str] = set()
 
     def add(self, panoptic_map: PanopticMap, *, image_id: ImageId, image_name: str) -> None:
@@ -57,8 +60,8 @@ class PanopticWriter:
         self._png_names.add(png_name)
         write_panoptic_png(self._temporary_folder / png_name, panoptic_map.segment_ids)
         height, width = panoptic_map.size
-        self._images.append({"id": image_id, "file_name": image_name, "width": width, "height": height})
-        self._annotations.append(
+        self._lists["images"].append({"id": image_id, "file_name": image_name, "width": width, "height": height})
+        self._lists["annotations"].append(
             {"image_id": image_id, "file_name": png_name, "segments_info": self._segments_info(panoptic_map)}
         )
 
@@ -84,25 +87,20 @@ class PanopticWriter:
 
     def close(self) -> None:
         """Put the folder and the JSON in place."""
-        content = {"images": self._images, "annotations": self._annotations, "categories": self._category_entries()}
+        for entry in category_entries(self._categories):
+            self._lists["categories"].append(entry)
         self._temporary_folder.rename(self.png_folder)
-        write_atomically(self.path, json.dumps(content).encode())
-
-    def _category_entries(self) -> list[dict[str, Any]]:
-        """The JSON's list of categories."""
-        entries = []
-        for category, dataset_id in zip(self._categories, self._dataset_ids, strict=True):
-            entry: dict[str, Any] = {"id": dataset_id, "name": category.name, "isthing": int(category.is_thing)}
-            if category.group is not None:
-                entry["supercategory"] = category.group
-            if category.colour is not None:
-                entry["color"] = list(category.colour)
-            entries.append(entry)
-        return entries
+        write_json_lists(self.path, self._lists)
+        self._remove_lists()
 
     def discard(self) -> None:
         """Remove what was written."""
         shutil.rmtree(self._temporary_folder)
+        self._remove_lists()
+
+    def _remove_lists(self) -> None:
+        for entries in self._lists.values():
+            entries.remove()
 
     def __enter__(self) -> PanopticWriter:
         return self
@@ -114,3 +112,17 @@ class PanopticWriter:
             self.close()
         else:
             self.discard()
+
+
+def category_entries(categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """The list `categories` of a panoptic JSON."""
+    entries = []
+    for category in categories:
+        dataset_id = category.id if category.dataset_category_id is None else category.dataset_category_id
+        entry: dict[str, Any] = {"id": dataset_id, "name": category.name, "isthing": int(category.is_thing)}
+        if category.group is not None:
+            entry["supercategory"] = category.group
+        if category.colour is not None:
+            entry["color"] = list(category.colour)
+        entries.append(entry)
+    return entries
