@@ -1,8 +1,9 @@
-"""A tiny data set in Mapillary Vistas' official layout, written with Pillow and json alone."""
+"""Tiny data sets in Mapillary Vistas' official layouts, written with Pillow and json alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +35,31 @@ def values_of(key: str) -> np.ndarray:
 
 def write_tiny_mapillary(root: Path, *splits: str, panoptic: bool) -> Path:
     """Write splits of two images each, with ground truth as instances and, if asked for, as panoptic files too."""
+    return _write(root, splits, "", "config.json", "panoptic_2018.json" if panoptic else None)
+
+
+def write_tiny_mapillary_v2(root: Path, *splits: str, panoptic: bool) -> Path:
+    """The same in the layout of v2.0."""
+    return _write(root, splits, "v2.0", "config_v2.0.json", "panoptic_2020.json" if panoptic else None)
+
+
+def _write(root: Path, splits: Sequence[str], annotations: str, config: str, panoptic_json: str | None) -> Path:
     root.mkdir(exist_ok=True)
-    (root / "config.json").write_text(json.dumps({"labels": LABELS, "version": "1.2"}))
+    (root / config).write_text(json.dumps({"labels": LABELS, "version": "1.2"}))
     rng = np.random.default_rng(0)
     for split in splits:
-        for name in ("images", "instances", "labels", *(["panoptic"] if panoptic else [])):
-            (root / split / name).mkdir(parents=True)
+        folder = root / split / annotations
+        (root / split / "images").mkdir(parents=True)
+        for name in ("instances", "labels", *(["panoptic"] if panoptic_json else [])):
+            (folder / name).mkdir(parents=True)
         for key, (height, width) in SIZES.items():
             values = values_of(key)
             pixels = np.kron(rng.integers(0, 256, (height // 3 + 1, width // 3 + 1, 3)), np.ones((3, 3, 1)))
             Image.fromarray(pixels[:height, :width].astype(np.uint8)).save(root / split / "images" / f"{key}.jpg")
-            Image.fromarray(values).save(root / split / "instances" / f"{key}.png")
-            Image.fromarray((values // 256).astype(np.uint8)).save(root / split / "labels" / f"{key}.png")
-        if panoptic:
-            _write_panoptic(root / split / "panoptic")
+            Image.fromarray(values).save(folder / "instances" / f"{key}.png")
+            Image.fromarray((values // 256).astype(np.uint8)).save(folder / "labels" / f"{key}.png")
+        if panoptic_json:
+            _write_panoptic(folder / "panoptic" / panoptic_json)
     return root
 
 
@@ -55,8 +67,8 @@ def panoptic_content(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "panoptic_2018.json").read_text())
 
 
-def _write_panoptic(folder: Path) -> None:
-    """Segments are numbered from 70001 on, in the order of their values."""
+def _write_panoptic(path: Path) -> None:
+    """The JSON and its PNGs. Segments are numbered from 70001 on, in the order of their values."""
     images, annotations = [], []
     for key in SIZES:
         values = values_of(key)
@@ -66,7 +78,7 @@ def _write_panoptic(folder: Path) -> None:
             ids[values == value] = number
             infos.append({"id": number, "category_id": int(value) // 256 + 1, "iscrowd": 0})
         channels = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-        Image.fromarray(channels).save(folder / f"{key}.png")
+        Image.fromarray(channels).save(path.parent / f"{key}.png")
         images.append({"id": key, "file_name": f"{key}.jpg", "height": ids.shape[0], "width": ids.shape[1]})
         annotations.append({"image_id": key, "file_name": f"{key}.png", "segments_info": infos})
     categories = [
@@ -80,6 +92,4 @@ def _write_panoptic(folder: Path) -> None:
         for label, entry in enumerate(LABELS)
         if entry["evaluate"]
     ]
-    (folder / "panoptic_2018.json").write_text(
-        json.dumps({"images": images, "annotations": annotations, "categories": categories})
-    )
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from panoptic.analysis.model_summary import model_table, summarize_parts
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.inference.networks import try_fusion
+from panoptic.inference.test_time import TestTime
 from panoptic.instantiation import build
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.models.build import build_network
@@ -67,7 +68,20 @@ def build_module(config: Mapping[str, Any], data: PanopticDataModule, network: N
         config=config,
         score_at=config["evaluate"]["size"],
         perfect_heads=config["evaluate"].get("perfect", ()),
+        infer=_inference(config["evaluate"], network),
     )
+
+
+def _inference(options: Mapping[str, Any], network: Network) -> TestTime:
+    """How validation looks at images, by the node `evaluate`; raises ValueError where the network cannot do so."""
+    infer = TestTime.of(options)
+    infer.check(network)
+    if infer.averages and infer.head in options.get("perfect", ()):
+        raise ValueError(
+            f"perfect=[{infer.head}] puts the ground truth in place of what scales and flip average; "
+            "leave one of them out"
+        )
+    return infer
 
 
 def rate_factor(config: Mapping[str, Any]) -> float:
@@ -131,7 +145,7 @@ def check_balancing(module: PanopticModule, config: Mapping[str, Any]) -> None:
 
 def try_out(module: PanopticModule) -> None:
     """Fuse the outputs of one small image before training; errors as `try_fusion`."""
-    try_fusion(module.network, module.fusion, module.categories)
+    try_fusion(module.network, module.fusion, module.categories, module.infer)
 
 
 def build_trainer(

@@ -20,6 +20,7 @@ from panoptic.configuration import options_and_fusion, parse_overrides, with_fus
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.data.panoptic_writer import PanopticWriter
 from panoptic.inference.networks import SecondRun, load_network
+from panoptic.inference.test_time import TestTime
 from panoptic.library_messages import leave_out_untrue_messages
 from panoptic.run_folder import whole_folder
 from panoptic.structures import ImageStatistics
@@ -44,9 +45,10 @@ def main(argv: Sequence[str]) -> int:
     module = build_module(config, data, load_network(content, path, SecondRun.of(options)))
     try_out(module)
     with whole_folder(Path(str(options["out"] or f"{options['run']}/evaluation_{options['split']}"))) as folder:
-        report = _evaluate(module, data, options, folder)
+        report = _evaluate(module, data, {**options, "fusion": fusion}, folder)
     console = Console()
-    console.print(quality_table(module.quality_values, title=f"{path}: {options['split']}"))
+    title = ", ".join(filter(None, [f"{path}: {options['split']}", str(TestTime.of(options))]))
+    console.print(quality_table(module.quality_values, title=title))
     console.print(category_table(report["categories"], title="per category"))
     if "mask_ap" in module.quality_values:
         console.print(instance_table(report["categories"], title="instances and semantic map"))
@@ -61,7 +63,7 @@ def _evaluate(
     writer = PanopticWriter(folder / "predictions.json", data.categories) if options["write_predictions"] else None
     with writer or nullcontext():
         _run(module, data, options, folder, writer)
-    report = report_of(module)
+    report = {"options": options, **report_of(module)}
     (folder / "evaluation.json").write_text(json.dumps(report, indent=2))
     return report
 
@@ -101,7 +103,7 @@ def _with_changes(config: dict[str, Any], options: dict[str, Any]) -> dict[str, 
     return {
         **without_weights(config),
         "data": {**node, "val": node[options["split"]], "train": node[options["split"]]},  # train may be elsewhere
-        "evaluate": {"size": options["size"], "perfect": options["perfect"]},
+        "evaluate": {key: options[key] for key in ("size", "perfect", "output_stride", "scales", "flip")},
     }
 
 

@@ -19,6 +19,7 @@ from panoptic.drawing import overlay
 from panoptic.inference.networks import SecondRun, try_fusion
 from panoptic.inference.predictor import Predictor
 from panoptic.inference.stream import StageTimes, predict_stream
+from panoptic.inference.test_time import TestTime
 from panoptic.run_folder import whole_folder
 from panoptic.structures import PanopticMap
 
@@ -42,8 +43,9 @@ def main(argv: Sequence[str]) -> int:
         config["checkpoint"],
         second=SecondRun.of(config),
         configure=partial(with_fusion, change=fusion),
+        infer=TestTime.of(config),
     )
-    try_fusion(predictor.network, predictor.fusion, predictor.categories)
+    try_fusion(predictor.network, predictor.fusion, predictor.categories, predictor.infer)
     if config["longest_side"] is not None:
         predictor.resize = EvalTransform(config["longest_side"])
     with whole_folder(Path(str(config["out"]))) as folder:

@@ -201,6 +201,19 @@ def test_the_same_outputs_fuse_to_the_same_map(parts):
     assert first.panoptic_map.segments == second.panoptic_map.segments
 
 
+def test_of_semantic_logits_the_softmax_alone_counts(parts):
+    network, fusion = parts
+    outputs = random_like(perfect_outputs(network, unlabelled(scene(0))), 2, 3.0, (48, 64))
+    logarithms = {**outputs, "semantic": outputs["semantic"].log_softmax(0)}
+    for size in ((48, 64), (61, 83)):
+        first, second = (fusion(each, CATEGORIES, size=size) for each in (outputs, logarithms))
+        assert torch.equal(first.semantic_map, second.semantic_map)
+        assert torch.equal(first.panoptic_map.segment_ids, second.panoptic_map.segment_ids)
+        for one, other in zip(first.panoptic_map.segments, second.panoptic_map.segments, strict=True):
+            assert (one.category_id, one.area) == (other.category_id, other.area)
+            assert one.score == pytest.approx(other.score)
+
+
 @pytest.mark.parametrize("size", [(37, 101), (120, 90)])
 def test_the_result_has_the_size_that_is_asked_for(parts, size):
     network, fusion = parts

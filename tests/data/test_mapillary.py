@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_mapillary import BIRD, CAR, SIZES, SKY, UNLABELED, panoptic_content, values_of, write_tiny_mapillary
+from tiny_mapillary import (
+    BIRD,
+    CAR,
+    SIZES,
+    SKY,
+    UNLABELED,
+    panoptic_content,
+    values_of,
+    write_tiny_mapillary,
+    write_tiny_mapillary_v2,
+)
 
 from panoptic.assembly import build_data
 from panoptic.configuration import load_config, resolved
@@ -100,10 +110,68 @@ def test_the_home_folder_may_be_written_short(root, monkeypatch):
     assert len(MapillaryVistas("~/vistas", "training")) == 2
 
 
-def edit_config(root, change):
-    content = json.loads((root / "config.json").read_text())
+V2 = {"config": "config_v2.0.json", "annotations": "v2.0", "panoptic_json": "panoptic_2020.json"}
+
+
+@PANOPTIC_OR_NOT
+def test_the_layout_of_v2_holds_the_same_as_that_of_v1(tmp_path, panoptic):
+    expected = MapillaryVistas(write_tiny_mapillary(tmp_path / "v1", "training", panoptic=panoptic), "training")
+    root = write_tiny_mapillary_v2(tmp_path / "v2", "training", panoptic=panoptic)
+    found = MapillaryVistas(root, "training", **V2)
+    assert found.categories == expected.categories
+    assert found.image_ids == expected.image_ids == ["a_first", "b_second"]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.image, theirs.image)
+        assert torch.equal(ours.panoptic_map.segment_ids, theirs.panoptic_map.segment_ids)
+        assert ours.panoptic_map.segments == theirs.panoptic_map.segments
+
+
+def test_both_versions_of_the_annotations_may_lie_in_one_folder(tmp_path):
+    root = write_tiny_mapillary_v2(tmp_path / "vistas", "training", panoptic=True)
+    other = write_tiny_mapillary_v2(tmp_path / "other", "training", panoptic=False)
+    (other / "config_v2.0.json").rename(root / "config_v1.2.json")
+    edit_config(root, lambda content: content["labels"][0].update(readable="Fowl"), "config_v1.2.json")
+    (other / "training" / "v2.0").rename(root / "training" / "v1.2")
+    old = MapillaryVistas(root, "training", config="config_v1.2.json", annotations="v1.2")
+    assert [category.name for category in old.categories] == ["Fowl", "Sky", "Car"]
+    assert old[0].panoptic_map.segments[0].id == 256  # of instances
+    new = MapillaryVistas(root, "training", **V2)
+    assert [category.name for category in new.categories] == ["Bird", "Sky", "Car"]
+    assert new[0].panoptic_map.segments[0].id == 70001  # of the panoptic files
+
+
+def test_errors_of_v2_name_its_files(tmp_path):
+    root = write_tiny_mapillary_v2(tmp_path, "training", panoptic=False)
+    values = values_of("a_first")
+    values[3, 3] = 4 * 256
+    Image.fromarray(values).save(root / "training" / "v2.0" / "instances" / "a_first.png")
+    with pytest.raises(
+        ValueError, match=r"labels 0\.\.3 of config_v2\.0\.json in .*v2\.0/instances/a_first\.png, got 4"
+    ):
+        MapillaryVistas(root, "training", **V2)[0]
+    shutil.rmtree(root / "training" / "v2.0")
+    with pytest.raises(
+        FileNotFoundError, match=r"v2\.0/panoptic/panoptic_2020\.json or .*v2\.0/instances, found neither"
+    ):
+        MapillaryVistas(root, "training", **V2)
+    (root / "config_v2.0.json").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"no file .*config_v2\.0\.json; expected the folder of Mapillary Vistas"
+    ):
+        MapillaryVistas(root, "training", **V2)
+
+
+def test_panoptic_files_of_other_categories_than_v2s_are_an_error(tmp_path):
+    root = write_tiny_mapillary_v2(tmp_path, "training", panoptic=True)
+    edit_config(root, lambda content: content["labels"][0].update(readable="Fowl"), "config_v2.0.json")
+    with pytest.raises(ValueError, match=r"panoptic_2020\.json as in config_v2\.0\.json, got .*'bird'"):
+        MapillaryVistas(root, "training", **V2)
+
+
+def edit_config(root, change, name="config.json"):
+    content = json.loads((root / name).read_text())
     change(content)
-    (root / "config.json").write_text(json.dumps(content))
+    (root / name).write_text(json.dumps(content))
 
 
 def edit_panoptic(root, change):
@@ -242,11 +310,19 @@ def test_an_image_of_another_size_than_its_ground_truth_is_named(tmp_path, panop
         MapillaryVistas(root, "training")[0]
 
 
-@PANOPTIC_OR_NOT
-def test_the_configuration_loads_batches_of_crops_and_whole_images(tmp_path, panoptic):
-    root = write_tiny_mapillary(tmp_path, "training", "validation", panoptic=panoptic)
+@pytest.mark.parametrize(
+    ("choice", "write_files", "panoptic"),
+    [
+        ("mapillary", write_tiny_mapillary, True),
+        ("mapillary", write_tiny_mapillary, False),
+        ("mapillary_v2", write_tiny_mapillary_v2, True),
+        ("mapillary_v2", write_tiny_mapillary_v2, False),
+    ],
+)
+def test_the_configuration_loads_batches_of_crops_and_whole_images(tmp_path, choice, write_files, panoptic):
+    root = write_files(tmp_path, "training", "validation", panoptic=panoptic)
     small = ["data.train_transform.longest_side=40", "data.eval_transform.longest_side=40"]
-    words = ["data=mapillary", f"data.root={root}", "data.train_transform.size=[21,23]", *small]
+    words = [f"data={choice}", f"data.root={root}", "data.train_transform.size=[21,23]", *small]
     data = build_data(resolved(load_config("train", [*words, "data.num_workers=0", "data.batch_size=2"])))
     data.connect({}, SizeRule(16, 1))
     (batch,) = list(data.train_dataloader())

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from panoptic.checkpoints import categories_of, find_checkpoint, load_weights, read_checkpoint, without_weights
+from panoptic.inference.test_time import PLAIN
 from panoptic.models.build import build_network
 from panoptic.models.joined import JoinedNetworks, Network
 from panoptic.models.network import ImageOutputs, NetworkPath, PanopticNetwork
@@ -99,13 +100,19 @@ def _statistics(content: Mapping[str, Any]) -> ImageStatistics:
 
 
 @torch.no_grad()
-def try_fusion(network: Network, fusion: Callable[..., FusionResult], categories: Sequence[Category]) -> None:
+def try_fusion(
+    network: Network,
+    fusion: Callable[..., FusionResult],
+    categories: Sequence[Category],
+    infer: Callable[..., Any] = PLAIN,
+) -> None:
     """Fuse the outputs of one small image, so that parts which do not fit fail at once.
 
     Args:
         network: on any device; its mode is kept.
         fusion: `fuse_*` with its options bound.
         categories: of the data set.
+        infer: how the network looks at the image, as `TestTime` does.
 
     Raises:
         ValueError: the fusion lacks an output, or does not know an argument of its configuration.
@@ -113,7 +120,7 @@ def try_fusion(network: Network, fusion: Callable[..., FusionResult], categories
     size = network.size_rule.pad(64, 64)
     training = network.training
     device = next(network.parameters()).device
-    outputs, _ = network.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8, device=device), [size])
+    outputs, _ = infer(network.eval(), torch.zeros(1, 3, *size, dtype=torch.uint8, device=device), [size])
     network.train(training)
     try:
         fusion(ImageOutputs(outputs, 0, size), categories)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from panoptic.checkpoints import categories_of, find_checkpoint, read_checkpoint
 from panoptic.inference.networks import SecondRun, load_network
+from panoptic.inference.test_time import PLAIN, TestTime
 from panoptic.instantiation import build
 from panoptic.models.joined import Network
 from panoptic.models.network import ImageOutputs
@@ -52,6 +53,10 @@ class Predictor:
         categories: of the predictions.
         resize: sample and seed to sample, as in the run's validation.
         device: where the network runs.
+        infer: how the network looks at images, such as at several scales; by default, plainly.
+
+    Raises:
+        ValueError: the network cannot look at images like this.
     """
 
     def __init__(
@@ -62,7 +67,10 @@ class Predictor:
         *,
         resize: Callable[[Sample, int], Sample],
         device: torch.device | str = "cpu",
+        infer: TestTime = PLAIN,
     ) -> None:
+        infer.check(network)
+        self.infer = infer
         self.network = network.eval().to(device)
         self.fusion = fusion
         self.categories = tuple(categories)
@@ -78,9 +86,11 @@ class Predictor:
         *,
         second: SecondRun | None = None,
         configure: Configure | None = None,
+        infer: TestTime = PLAIN,
     ) -> Predictor:
         """Load a run folder's checkpoint: "best" (by PQ), "last", or a path; the rest as `from_checkpoint`."""
-        return cls.from_checkpoint(find_checkpoint(run, checkpoint), device, second=second, configure=configure)
+        path = find_checkpoint(run, checkpoint)
+        return cls.from_checkpoint(path, device, second=second, configure=configure, infer=infer)
 
     @classmethod
     def from_checkpoint(
@@ -90,6 +100,7 @@ class Predictor:
         *,
         second: SecondRun | None = None,
         configure: Configure | None = None,
+        infer: TestTime = PLAIN,
     ) -> Predictor:
         """Load a checkpoint of `panoptic train`.
 
@@ -99,6 +110,7 @@ class Predictor:
             second: a run of the same categories, whose heads' outputs are fused with those of the first; it sees images
                 as the first resizes them.
             configure: makes the configuration of another one, to fuse otherwise than the run did.
+            infer: how the network looks at images; by default, plainly, whatever the run's validation did.
 
         Raises:
             FileNotFoundError: no such file.
@@ -112,7 +124,7 @@ class Predictor:
         network = load_network(content, path, second)
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         fusion, resize = build(config["fusion"]), build(config["data"]["eval_transform"])
-        return cls(network, fusion, categories_of(content), resize=resize, device=chosen)
+        return cls(network, fusion, categories_of(content), resize=resize, device=chosen, infer=infer)
 
     def __call__(self, image: str | Path | np.ndarray | Tensor) -> PanopticMap:
         """Segment one image.
@@ -138,7 +150,7 @@ class Predictor:
     @torch.inference_mode()
     def forward(self, prepared: NetworkInput) -> Mapping[str, Any]:
         """Run the network: {head: its output at the stride of the features}; the device may still be at work."""
-        outputs: Mapping[str, Any] = self.network(prepared.batch.to(self.device), [prepared.size])[0]
+        outputs, _ = self.infer(self.network, prepared.batch.to(self.device), [prepared.size])
         return outputs
 
     @torch.inference_mode()

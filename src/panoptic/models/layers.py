@@ -63,6 +63,12 @@ class SeparableConv(nn.Sequential):
         )
 
 
+def set_rate(convolution: nn.Conv2d, rate: int) -> None:
+    """Give a k x k convolution, k odd, an atrous rate in cells, and the padding that keeps "same" sizes at stride 1."""
+    convolution.dilation = (rate, rate)
+    convolution.padding = (rate * (convolution.kernel_size[0] // 2), rate * (convolution.kernel_size[1] // 2))
+
+
 def resize_bilinear(tensor: Tensor, size: tuple[int, int], *, align_corners: bool = True) -> Tensor:
     """Bring (B, D, h, w) to (B, D, *size).
 

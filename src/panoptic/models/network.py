@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from panoptic.models.batch_norm import freeze_parameters, use_running_statistics
 from panoptic.models.decoders.base import Decoder
 from panoptic.models.heads.base import Head, Output
 from panoptic.structures import Batch, Features, ImageStatistics, Sample, SizeRule
@@ -50,7 +51,7 @@ class NetworkPath(nn.Module):
             image_sizes: (h, w) of each image before padding.
             padded_size: (H, W) of the images.
         """
-        return Features(levels | self.decoder(levels), image_sizes, padded_size)
+        return Features(levels | self.decoder(levels, image_sizes), image_sizes, padded_size)
 
 
 class PanopticNetwork(nn.Module):
@@ -70,6 +71,7 @@ class PanopticNetwork(nn.Module):
     def __init__(self, paths: Sequence[NetworkPath], statistics: ImageStatistics) -> None:
         super().__init__()
         self._parts = nn.ModuleList(paths)
+        self._batch_norm_is_frozen = False
         names = [name for path in paths for name in path.heads]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected at least one head and each name once, got {names}")
@@ -79,6 +81,23 @@ class PanopticNetwork(nn.Module):
                 raise ValueError(f"head {name!r} reads {sorted(late)}, declare them before it; heads: {names}")
         self.register_buffer("mean", 255 * torch.tensor(statistics.mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(statistics.std)[:, None, None], persistent=False)
+
+    def freeze_batch_norm(self) -> None:
+        """Keep every batch norm as it is from now on: statistics, also after `train()`, gamma and beta.
+
+        Raises:
+            ValueError: there is no batch norm.
+        """
+        freeze_parameters(self)
+        self._batch_norm_is_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module; frozen batch norm stays as it is."""
+        super().train(mode)
+        if self._batch_norm_is_frozen:
+            use_running_statistics(self)
+        return self
 
     @property
     def paths(self) -> list[NetworkPath]:

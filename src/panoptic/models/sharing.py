@@ -1,7 +1,7 @@
 """How much of a network its heads share (OANet, Sec. 4.3, Table 4): ways to make paths of the same parts.
 
 Every function takes what makes the parts: `backbone` without an argument, `decoder` with the backbone's {level: D}, and
-for each name a head with those of backbone and decoder together.
+for each name a head with those of backbone and decoder together. A backbone has `channels` and `strides` by level.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def share_nothing(
 
 def _path(backbone: Any, make_decoder: MakeDecoder, make_heads: MakeHeads) -> NetworkPath:
     decoder = make_decoder(backbone.channels)
+    decoder.set_output_stride(backbone.strides["c5"])
     channels = {**backbone.channels, **decoder.channels}
     return NetworkPath(backbone, decoder, {name: make(channels) for name, make in make_heads.items()})
 

@@ -22,11 +22,14 @@ from panoptic.metrics.rows import join_category_rows
 from panoptic.models.joined import Network
 from panoptic.models.network import ImageOutputs
 from panoptic.models.perfect import with_perfect_heads
-from panoptic.structures import Batch, Category, FusionResult, ImageStatistics, Instances, PanopticMap
+from panoptic.structures import Batch, Category, Features, FusionResult, ImageStatistics, Instances, PanopticMap
 from panoptic.training.instance_scores import InstanceScores
 from panoptic.training.processes import ImageMeans, mean_over_processes, sum_over_processes
 
 Fusion = Callable[..., FusionResult]
+
+Infer = Callable[[Network, Tensor, list[tuple[int, int]]], tuple[dict[str, Any], dict[str, Features]]]
+"""Outputs and features of a network for images (B, 3, H, W) uint8 of sizes before padding."""
 
 
 @dataclass(eq=False)
@@ -104,6 +107,7 @@ class PanopticModule(pl.LightningModule):
         config: the resolved configuration, kept in the checkpoint.
         score_at: "original" scores at the size of the ground truth's file, "network" at that of the network's input.
         perfect_heads: names of heads whose outputs validation replaces by what the ground truth says.
+        infer: how validation looks at images with the network, such as at several scales; by default, plainly.
 
     Raises:
         ValueError: `loss_weights` names a loss that no head produces, an unknown `score_at`, or an unknown head.
@@ -123,6 +127,7 @@ class PanopticModule(pl.LightningModule):
         config: Mapping[str, Any] | None = None,
         score_at: str = "original",
         perfect_heads: Sequence[str] = (),
+        infer: Infer = torch.nn.Module.__call__,
     ) -> None:
         super().__init__()
         self.network = network
@@ -141,6 +146,7 @@ class PanopticModule(pl.LightningModule):
             raise ValueError(f'expected score_at "original" or "network", got {score_at!r}')
         self.score_at = score_at
         self.perfect_heads = tuple(perfect_heads)
+        self.infer = infer
         strange = sorted(set(perfect_heads) - set(network.heads))
         if strange:
             raise ValueError(f"no heads {strange} to be perfect, the network has {sorted(network.heads)}")
@@ -204,7 +210,7 @@ class PanopticModule(pl.LightningModule):
         """Losses and quality of one batch; returns the list of `FusionResult`s, for callbacks."""
         if not batch.samples:  # a process without a share
             return []
-        outputs, features = self.network(batch.images, batch.image_sizes)
+        outputs, features = self.infer(self.network, batch.images, batch.image_sizes)
         self.val_losses.update(self.network.losses(outputs, features, batch), len(batch.samples))
         if self.perfect_heads:
             heads = self.network.heads

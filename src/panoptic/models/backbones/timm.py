@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import timm
+import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from panoptic.models.backbones.kernels import fits_inside, inflate_kernel, widen_convolutions
+from panoptic.models.backbones.strides import StrideChanges, apply_changes, find_changes
+from panoptic.models.batch_norm import batch_norms, use_running_statistics
 from panoptic.models.weight_files import read_tensors
 
 log = logging.getLogger(__name__)
@@ -48,11 +51,7 @@ class TimmBackbone(nn.Module):
         frozen_statistics: bool = False,
     ) -> None:
         super().__init__()
-        if pretrained and checkpoint is not None:
-            raise ValueError("expected one source of backbone weights, got pretrained=true and a checkpoint; drop one")
-        if not timm.is_model(name):
-            near = timm.list_models(f"*{name[:6]}*")[:5]
-            raise ValueError(f"timm has no model {name!r}; names that look like it: {near}")
+        check_name(name, pretrained=pretrained, checkpoint=checkpoint)
         if kernel_size < 3 or kernel_size % 2 == 0:
             raise ValueError(f"expected an odd kernel_size of at least 3, got {kernel_size}")
         if pretrained and kernel_size != 3 and not pretrained_inflate:
@@ -60,6 +59,7 @@ class TimmBackbone(nn.Module):
                 f"timm's weights of {name} are for 3x3 kernels, not for kernel_size {kernel_size}; give a checkpoint "
                 f"of that size, or pretrained_inflate=true to put them in the middle of zeros"
             )
+        self.name, self.kernel_size, self.output_stride = name, kernel_size, output_stride
         self.body: Any = _create(name, output_stride, pretrained)
         reductions = self.body.feature_info.reduction()
         if reductions[-1] != output_stride:
@@ -79,7 +79,7 @@ class TimmBackbone(nn.Module):
             self.weights_report = load_weights(self.body, Path(checkpoint).expanduser(), inflate=pretrained_inflate)
         log.info(self.weights_report)
         self.frozen_statistics = frozen_statistics
-        if frozen_statistics and not any(isinstance(part, _BatchNorm) for part in self.body.modules()):
+        if frozen_statistics and next(batch_norms(self.body), None) is None:
             raise ValueError(f"{name} has no batch norm to freeze the statistics of; leave frozen_statistics false")
         self.train()
 
@@ -87,14 +87,48 @@ class TimmBackbone(nn.Module):
         """As every module; frozen statistics stay as they are."""
         super().train(mode)
         if self.frozen_statistics:
-            for part in self.body.modules():
-                if isinstance(part, _BatchNorm):
-                    part.training = False  # its own alone: timm's have dropout and activation within
+            use_running_statistics(self.body)
         return self
+
+    def set_output_stride(self, stride: int) -> None:
+        """Change strides and rates as timm would have made them, and no parameter.
+
+        Raises:
+            ValueError: a stride that the model cannot have; nothing is changed.
+        """
+        if stride == self.output_stride:
+            return
+        changes = _stride_changes(self.name, self.kernel_size, self.output_stride, stride)
+        apply_changes(self.body, changes)
+        self.strides = dict(zip(self.levels, changes.reductions, strict=True))
+        self.output_stride = stride
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised (B, 3, H, W) images to {level: (B, D, h, w)}."""
         return dict(zip(self.levels, self.body(images), strict=True))
+
+
+def check_name(name: str, *, pretrained: bool, checkpoint: str | None) -> None:
+    """Refuse a name that timm does not know, and two sources of weights."""
+    if pretrained and checkpoint is not None:
+        raise ValueError("expected one source of backbone weights, got pretrained=true and a checkpoint; drop one")
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name[:6]}*")[:5]
+        raise ValueError(f"timm has no model {name!r}; names that look like it: {near}")
+
+
+@cache  # a moment per model, and evaluation changes the stride for every image
+def _stride_changes(name: str, kernel_size: int, before: int, after: int) -> StrideChanges:
+    def make(output_stride: int) -> Any:
+        body = _create(name, output_stride, pretrained=False)
+        if body.feature_info.reduction()[-1] != output_stride:
+            raise ValueError(f"{name} has no output_stride {output_stride}")
+        if kernel_size != 3:
+            widen_convolutions(body, kernel_size, inflate=False)
+        return body
+
+    with torch.device("meta"):  # draws no random numbers
+        return find_changes(make, before, after)
 
 
 def _create(name: str, output_stride: int, pretrained: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -15,10 +16,20 @@ class Decoder(nn.Module, ABC):
     Attributes:
         channels: {level: D} of what `forward` returns.
         size_rule: image sizes the decoder is exact for; batches are padded to it.
+        output_stride: of "c5" in pixels, as the backbone has it.
     """
 
     channels: dict[str, int]
     size_rule: SizeRule = SizeRule()
+    output_stride: int = 16
+
+    def set_output_stride(self, stride: int) -> None:
+        """Follow a backbone whose "c5" has another stride, without change of parameters; by default, just take note.
+
+        Raises:
+            ValueError: the decoder cannot read features of this stride; nothing is changed.
+        """
+        self.output_stride = stride
 
     @property
     def shared_levels(self) -> tuple[str, ...]:
@@ -26,5 +37,12 @@ class Decoder(nn.Module, ABC):
         return tuple(self.channels)
 
     @abstractmethod
-    def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """{"c1".."c5": (B, D, h, w)} to {level: (B, D, h, w)}."""
+    def forward(
+        self, levels: dict[str, Tensor], image_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, Tensor]:
+        """{"c1".."c5": (B, D, h, w)} to {level: (B, D, h, w)}.
+
+        Args:
+            levels: of the backbone.
+            image_sizes: (h, w) of each image before padding, in pixels; None for images without padding.
+        """

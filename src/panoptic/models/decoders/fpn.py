@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from panoptic.models.decoders.base import Decoder
 from panoptic.structures import SizeRule
 
 BACKBONE_LEVELS = ("c2", "c3", "c4", "c5")
+OUTPUT_STRIDE = 32
 
 
 class FPNDecoder(Decoder):
@@ -30,6 +31,7 @@ class FPNDecoder(Decoder):
     """
 
     size_rule = SizeRule(32)
+    output_stride = OUTPUT_STRIDE
 
     def __init__(self, channels: Mapping[str, int], *, filters: int = 256, rpn_features: bool = False) -> None:
         super().__init__()
@@ -50,7 +52,17 @@ class FPNDecoder(Decoder):
         """Levels "p2" to "p5": all others are made of them."""
         return ("p2", "p3", "p4", "p5")
 
-    def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+    def set_output_stride(self, stride: int) -> None:
+        """Refuse all but 32: anchors and regions of detection heads are tied to the strides of the levels."""
+        if stride != OUTPUT_STRIDE:
+            raise ValueError(
+                f"a feature pyramid, and the heads that read it, need a backbone of output_stride {OUTPUT_STRIDE}, "
+                f"got {stride}"
+            )
+
+    def forward(
+        self, levels: dict[str, Tensor], image_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, Tensor]:
         """From "c2".."c5" (B, D, h, w) to "p2".."p6", and "r2".."r6", (B, filters, h, w) at strides 4 to 64.
 
         Raises:

@@ -14,6 +14,7 @@ from panoptic.structures import SizeRule
 
 BLOCK = 4
 """Cells of "c2" (stride 4) along each side of a cell of "c5" (stride 16)."""
+OUTPUT_STRIDE = 16
 
 
 class SpaceToDepthDecoder(Decoder):
@@ -58,7 +59,17 @@ class SpaceToDepthDecoder(Decoder):
         )
         self.channels = {"decoder": filters}
 
-    def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+    def set_output_stride(self, stride: int) -> None:
+        """Refuse all but 16: how many channels "c2" has there is in the parameters."""
+        if stride != OUTPUT_STRIDE:
+            raise ValueError(
+                f"space to depth needs a backbone of output_stride {OUTPUT_STRIDE}, got {stride}; "
+                "choose decoder=bilinear for others"
+            )
+
+    def forward(
+        self, levels: dict[str, Tensor], image_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, Tensor]:
         """From "c2" and "c5" to "decoder" (B, filters, h, w) at the stride and size of "c2".
 
         Raises:

@@ -28,6 +28,8 @@ class SemanticHead(Head):
         hard_pixel_fraction: share of pixels that carry loss, 0.15 in the paper.
         small_instance_weight: weight of pixels of small instances, 3 in the paper.
         small_instance_area: instances below it are small, in pixels of the network's input; 64 * 64 in the paper.
+        upsample_logits: False brings the labels to the logits' size for the loss instead, one pixel for each cell
+            (DeepLabv3, Table 8).
         norm: makes the normalisation layer.
     """
 
@@ -44,6 +46,7 @@ class SemanticHead(Head):
         hard_pixel_fraction: float = 0.15,
         small_instance_weight: float = 3.0,
         small_instance_area: int = 4096,
+        upsample_logits: bool = True,
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
@@ -54,6 +57,7 @@ class SemanticHead(Head):
         self.hard_pixel_fraction = hard_pixel_fraction
         self.small_instance_weight = small_instance_weight
         self.small_instance_area = small_instance_area
+        self.upsample_logits = upsample_logits
 
     @property
     def encode(self) -> Callable[[Sample], SemanticTargets]:
@@ -65,12 +69,17 @@ class SemanticHead(Head):
         return DenseOutput(self.layers(features.levels["decoder"]), features.padded_size)
 
     def losses(self, output: DenseOutput, features: Features, targets: Sequence[SemanticTargets]) -> dict[str, Tensor]:
-        """`cross_entropy` at the network's input resolution, averaged over images."""
+        """`cross_entropy` at the network's input resolution, or at that of the logits; averaged over images."""
         size = features.padded_size
+        semantic_maps = torch.stack([pad_map(target.semantic_map, size, IGNORE_INDEX) for target in targets])
+        small_instances = torch.stack([pad_map(target.small_instances, size, False) for target in targets])
+        if not self.upsample_logits:
+            cells = (int(output.values.shape[-2]), int(output.values.shape[-1]))
+            semantic_maps, small_instances = at_cells(semantic_maps, cells), at_cells(small_instances, cells)
         loss = bootstrapped_cross_entropy(
-            output.upsampled(),
-            torch.stack([pad_map(target.semantic_map, size, IGNORE_INDEX) for target in targets]),
-            torch.stack([pad_map(target.small_instances, size, False) for target in targets]),
+            output.upsampled() if self.upsample_logits else output.values,
+            semantic_maps,
+            small_instances,
             hard_pixel_fraction=self.hard_pixel_fraction,
             small_instance_weight=self.small_instance_weight,
         )
@@ -87,6 +96,15 @@ class SemanticHead(Head):
 
 PERFECT_LOGIT = 20.0
 """Logit of a certain prediction: exp(-20) is below the resolution of fp32 beside 1."""
+
+
+def at_cells(maps: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Maps (B, H, W) at the pixels on which cells lie, (B, h, w); (h, w) = `cells`, corner cells on corner pixels."""
+    rows, columns = (
+        torch.linspace(0, side - 1, count, device=maps.device).round().long()
+        for side, count in zip(maps.shape[-2:], cells, strict=True)
+    )
+    return maps[:, rows[:, None], columns]
 
 
 def pad_map(image: Tensor, size: tuple[int, int], value: float) -> Tensor:
