@@ -15,6 +15,7 @@ from panoptic.data.faults import DataError, Kind, MissingFileError, read_both, r
 from panoptic.data.images import read_grey16_png, read_image
 from panoptic.data.pairing import paired
 from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
+from panoptic.data.value_maps import look_up
 from panoptic.structures import VOID, Category, ImageStatistics, PanopticMap, Sample, Segment
 
 _PHOTOGRAPH = "_leftImg8bit.png"
@@ -157,6 +158,10 @@ class _InstanceIdsTruth:
         self._is_known[:NUM_LABELS] = True
         self._is_known[_WITH_INSTANCES.start * _NUMBERS : _WITH_INSTANCES.stop * _NUMBERS] = True
         self._category_of = {category.dataset_category_id: category for category in CATEGORIES}
+        values = np.arange(2**16)
+        labels = np.where(values < _NUMBERS, values, values // _NUMBERS)
+        is_evaluated = np.isin(labels, [category.dataset_category_id for category in CATEGORIES])
+        self._segment_ids = np.where(self._is_known & is_evaluated, values, VOID)
 
     def check(self, frames: Sequence[str]) -> list[str]:
         return paired(frames, self._paths, f"PNGs <city>/<frame>{_INSTANCE_IDS} in {self._folder}")
@@ -164,7 +169,7 @@ class _InstanceIdsTruth:
     def read(self, frame: str) -> PanopticMap:
         path = self._paths[frame]
         values = read_grey16_png(path)
-        counts = np.bincount(values.reshape(-1), minlength=2**16)
+        segment_ids, counts = look_up(values, self._segment_ids)
         for value in np.flatnonzero((counts > 0) & ~self._is_known):
             message = (
                 f"unknown value {value} in {path}; expected label ids 0..{NUM_LABELS - 1}, or for labels "
@@ -173,11 +178,7 @@ class _InstanceIdsTruth:
             report(DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path))
         known = np.flatnonzero((counts > 0) & self._is_known)
         segments = [self._segment(int(value), int(counts[value])) for value in known]
-        kept = [segment for segment in segments if segment is not None]
-        ids = np.zeros(2**16, dtype=np.int64)
-        for segment in kept:
-            ids[segment.id] = segment.id
-        return PanopticMap(torch.from_numpy(ids[values]), kept)
+        return PanopticMap(torch.from_numpy(segment_ids), [segment for segment in segments if segment is not None])
 
     def _segment(self, value: int, area: int) -> Segment | None:
         """The segment of all pixels of one value; None where its label is not evaluated."""

@@ -14,6 +14,7 @@ from panoptic.data.cityscapes import CATEGORIES, NUM_LABELS, find_photographs
 from panoptic.data.faults import DataError, Kind, MissingFileError, read_both
 from panoptic.data.images import read_image, read_index_png
 from panoptic.data.pairing import paired
+from panoptic.data.value_maps import look_up
 from panoptic.structures import IGNORE_INDEX, VOID, Category, ImageStatistics, PanopticMap, Sample, Segment
 
 SEMANTIC_CATEGORIES = tuple(replace(category, is_thing=False) for category in CATEGORIES)
@@ -47,6 +48,7 @@ class CityscapesSemantic:
         self._category_ids = np.full(256, IGNORE_INDEX)
         for category in self.categories:
             self._category_ids[category.dataset_category_id] = category.id
+        self._segment_ids = np.where(self._category_ids == IGNORE_INDEX, VOID, np.arange(256))
         self._images: dict[str, Path] = {}
         self._label_ids: dict[str, Path] = {}
         for name in [split] if isinstance(split, str) else split:
@@ -78,15 +80,14 @@ class CityscapesSemantic:
         """The map of one frame; segment ids are label ids."""
         path = self._label_ids[frame]
         labels = read_index_png(path)
-        areas = np.bincount(labels.reshape(-1), minlength=256)
+        segment_ids, areas = look_up(labels, self._segment_ids)
         if areas[NUM_LABELS:].any():
             unknown = int(areas[NUM_LABELS:].nonzero()[0][0]) + NUM_LABELS
             message = f"unknown label {unknown} in {path}; expected label ids 0..{NUM_LABELS - 1}, not train ids"
             raise DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path)
-        ids = np.where(self._category_ids == IGNORE_INDEX, VOID, np.arange(256))
-        present = np.flatnonzero((areas > 0) & (ids != VOID)).tolist()
+        present = np.flatnonzero((areas > 0) & (self._segment_ids != VOID)).tolist()
         segments = [Segment(label, int(self._category_ids[label]), area=int(areas[label])) for label in present]
-        return PanopticMap(torch.from_numpy(ids[labels]), segments)
+        return PanopticMap(torch.from_numpy(segment_ids), segments)
 
 
 def _find_label_ids(root: Path, split: str) -> dict[str, Path]:

@@ -92,10 +92,10 @@ def paint_instances(instances: Instances) -> PanopticMap:
     Segment ids are places in `instances` + 1; an instance of which nothing is left has no segment.
     """
     masks = instances.masks.numpy()
-    order = np.argsort(-masks.sum(axis=(1, 2)), kind="stable")
+    order = np.argsort([-np.count_nonzero(mask) for mask in masks], kind="stable")
     segment_ids = np.full(masks.shape[1:], VOID, dtype=np.int64)
     for number in order:
-        segment_ids[masks[number]] = number + 1
+        np.copyto(segment_ids, number + 1, where=masks[number])
     areas = np.bincount(segment_ids.reshape(-1), minlength=len(masks) + 1)[1:].tolist()
     category_ids, is_crowd = instances.category_ids.tolist(), instances.is_crowd.tolist()
     segments = [

@@ -12,6 +12,7 @@ from panoptic.data.coco_stuff_labels import LABELS
 from panoptic.data.faults import DataError, Kind, MissingFileError, read_both
 from panoptic.data.images import read_image, read_index_png
 from panoptic.data.pairing import paired
+from panoptic.data.value_maps import look_up
 from panoptic.structures import IGNORE_INDEX, VOID, Category, ImageStatistics, PanopticMap, Sample, Segment
 
 _VOID_VALUE = 255
@@ -76,7 +77,7 @@ class CocoStuff:
         """The map of one image."""
         path = self._labels[image_id]
         values = read_index_png(path)
-        areas = np.bincount(values.reshape(-1), minlength=_VOID_VALUE + 1)
+        segment_ids, areas = look_up(values, self._segment_ids)
         areas[_VOID_VALUE] = 0
         present = areas.nonzero()[0]
         unknown = present[self._category_ids[present] == IGNORE_INDEX]
@@ -87,7 +88,7 @@ class CocoStuff:
             )
             raise DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path)
         segments = [Segment(int(v) + 1, int(self._category_ids[v]), area=int(areas[v])) for v in present]
-        return PanopticMap(torch.from_numpy(self._segment_ids[values]), segments)
+        return PanopticMap(torch.from_numpy(segment_ids), segments)
 
 
 def _files(folder: Path, suffix: str, what: str) -> dict[str, Path]:

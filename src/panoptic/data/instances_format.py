@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import faster_coco_eval.core.mask as coco_mask
+import faster_coco_eval.mask_api_new_cpp as mask_api
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from panoptic.data.faults import DataError, Kind, report, warn
-from panoptic.data.masks import mask_boxes, stack_masks
+from panoptic.data.masks import draw_runs, mask_boxes, stack_masks
 from panoptic.data.panoptic_entries import ImageId, contiguous_ids
 from panoptic.structures import Category, Instances
 
@@ -101,7 +102,7 @@ def read_instances(file: InstancesFile, image_id: ImageId, size: tuple[int, int]
     """
     entries = file.entries[image_id]
     kept: list[int] = []
-    masks: list[NDArray[np.uint8]] = []
+    masks: list[NDArray[np.bool_]] = []
     for number, entry in enumerate(entries):
         mask = _draw(file.path, entry, size)
         if mask is not None and mask.any():
@@ -120,7 +121,7 @@ def read_instances(file: InstancesFile, image_id: ImageId, size: tuple[int, int]
     )
 
 
-def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.uint8] | None:
+def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.bool_] | None:
     """The mask (H, W) of one annotation: polygons, or run lengths as numbers or as a string; None after a fault."""
     height, width = size
     segmentation = entry["segmentation"]
@@ -131,25 +132,30 @@ def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArra
             return None
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]  # two points or fewer have no area
         if not polygons:
-            return np.zeros(size, dtype=np.uint8)
+            return np.zeros(size, dtype=np.bool_)
         _warn_of_points_outside(path, entry, polygons, size)
-        runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+        counts = _run_lengths(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
     else:
         if list(segmentation["size"]) != [height, width]:
             message = f"annotation {entry['id']} in {path} has size {segmentation['size']}, its image {[height, width]}"
             report(DataError(message, kind=Kind.SIZE, file=path))
             return None
-        counts = segmentation["counts"]
-        if isinstance(counts, list) and sum(counts) != height * width:  # the decoder would write past its end
+        listed = segmentation["counts"]
+        counts = listed if isinstance(listed, list) else _run_lengths(segmentation)
+        if sum(counts) != height * width or min(counts) < 0:  # drawing would write past the mask's end
             message = (
                 f"the run lengths of annotation {entry['id']} in {path} add up to {sum(counts)} pixels, "
-                f"expected {height} x {width} = {height * width}"
+                f"expected {height} x {width} = {height * width}, and none below 0"
             )
             report(DataError(message, kind=Kind.FORMAT, file=path))
             return None
-        runs = coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
-    mask: NDArray[np.uint8] = coco_mask.decode(runs)
-    return np.ascontiguousarray(mask)
+    return draw_runs(np.array(counts, dtype=np.int64), height, width)
+
+
+def _run_lengths(runs: Mapping[str, Any]) -> list[int]:
+    """The numbers that COCO's string of run lengths stands for."""
+    counts: list[int] = mask_api.toUncompressedRLE([runs])[0]["counts"]
+    return counts
 
 
 def _warn_of_points_outside(

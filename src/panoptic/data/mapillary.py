@@ -20,6 +20,7 @@ from panoptic.data.faults import DataError, Kind, MissingFileError, read_both
 from panoptic.data.images import read_grey16_png, read_image
 from panoptic.data.pairing import paired
 from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
+from panoptic.data.value_maps import look_up
 from panoptic.structures import (
     IGNORE_INDEX,
     VOID,
@@ -166,8 +167,10 @@ class _InstancesTruth:
             label = int(values.max()) // _NUMBERS
             message = f"expected labels 0..{self._num_labels - 1} of {self._config.name} in {path}, got {label}"
             raise DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path)
-        segment_ids = self._segment_ids[values]
-        areas = np.bincount(segment_ids.reshape(-1), minlength=VOID + 1)
+        segment_ids, counts = look_up(values, self._segment_ids)
+        areas = np.zeros(_NUMBERS * (self._num_labels + 1), dtype=np.int64)  # of each segment id
+        present = counts.nonzero()[0]
+        np.add.at(areas, self._segment_ids[present], counts[present])
         areas[VOID] = 0
         segments = [
             Segment(int(i), int(self._category_ids[i // _NUMBERS - 1]), area=int(areas[i])) for i in areas.nonzero()[0]

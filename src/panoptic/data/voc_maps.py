@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from panoptic.data.faults import DataError, Kind
+from panoptic.data.value_maps import look_up
 from panoptic.structures import VOID, PanopticMap, Segment
 
 NUM_CLASSES = 21
@@ -20,6 +21,10 @@ VOC_VOID = 255
 
 BACKGROUND_ID = 255
 """Segment id of the background; others are values of the maps, of which 255 is free, as it means void there."""
+
+_CLASS_SEGMENT_IDS = np.arange(256)
+_CLASS_SEGMENT_IDS[0], _CLASS_SEGMENT_IDS[VOC_VOID] = BACKGROUND_ID, VOID
+"""Segment id of each value of a map of classes."""
 
 
 def class_segments(classes: NDArray[np.uint8], path: Path) -> PanopticMap:
@@ -32,9 +37,13 @@ def class_segments(classes: NDArray[np.uint8], path: Path) -> PanopticMap:
     Raises:
         ValueError: a value that is no class.
     """
-    segment_ids, pairs = _segment_pass(classes, classes)
-    _check_classes(pairs, path)
-    return _as_map(segment_ids, pairs)
+    segment_ids, areas = look_up(classes, _CLASS_SEGMENT_IDS)
+    _check_classes(areas, path)
+    segments = [
+        Segment(int(_CLASS_SEGMENT_IDS[value]), value, area=int(areas[value]))
+        for value in np.flatnonzero(areas[:VOC_VOID]).tolist()
+    ]
+    return PanopticMap(torch.from_numpy(segment_ids), segments)
 
 
 def object_segments(classes: NDArray[np.uint8], objects: NDArray[np.uint8], paths: tuple[Path, Path]) -> PanopticMap:
@@ -53,7 +62,7 @@ def object_segments(classes: NDArray[np.uint8], objects: NDArray[np.uint8], path
         message = f"{paths[0]} has size {classes.shape}, but {paths[1]} {objects.shape} (height, width)"
         raise DataError(message, kind=Kind.SIZE, file=paths[1])
     segment_ids, pairs = _segment_pass(objects, classes)
-    _check_classes(pairs, paths[0])
+    _check_classes(pairs.sum(axis=0), paths[0])
     for number in np.flatnonzero(pairs[:VOC_VOID, :VOC_VOID].any(axis=1)).tolist():
         found = np.flatnonzero(pairs[number, :VOC_VOID]).tolist()
         if number == 0 and found != [0]:
@@ -67,9 +76,9 @@ def object_segments(classes: NDArray[np.uint8], objects: NDArray[np.uint8], path
     return _as_map(segment_ids, pairs)
 
 
-def _check_classes(pairs: NDArray[np.int64], path: Path) -> None:
-    """Raise ValueError unless the classes that `_segment_pass` counted are 0..20 or void."""
-    counts = pairs[:, NUM_CLASSES:VOC_VOID].sum(axis=0)
+def _check_classes(areas: NDArray[np.int64], path: Path) -> None:
+    """Raise ValueError unless the classes with pixels, of (256,), are 0..20 or void."""
+    counts = areas[NUM_CLASSES:VOC_VOID]
     if counts.any():
         first = int(counts.nonzero()[0][0])
         message = (
