@@ -10,6 +10,7 @@ before them, each in a process of its own.
 
 import argparse
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -35,6 +36,9 @@ BATCHES = {"cpu": 2, "cuda": 8}
 REPEATS = {"cpu": 6, "cuda": 30}
 BAR = 1.02
 """Ours may take this many times torchvision's time and memory: as much, and the noise of repetitions."""
+
+FREE_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+"""For glibc: else what is freed stays in the process, and peaks differ by a quarter from run to run."""
 
 THEIRS, OURS, EQUAL = "torchvision", "ours", "ours + their layers"
 WORK = ("forward", "training step")
@@ -167,7 +171,9 @@ def measure_times(work, setting, device):
 def measure_peak(name, work, setting, device):
     """Megabytes of three steps beside weights and batch, in a process of its own."""
     command = [sys.executable, __file__, "--peak", name, work, setting, "--device", device]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    environment = {**os.environ, **FREE_AT_ONCE}
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(result.stdout.split()[-1])
 
 
 def add_rows(table, work, name_of_setting, device):
