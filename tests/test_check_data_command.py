@@ -36,6 +36,17 @@ def spoil(tiny):
     tiny.rewrite(content)
 
 
+def test_a_split_without_an_image_that_can_be_read_is_left_out_of_the_plot(tiny, tmp_path):
+    broken = write_tiny_coco(tmp_path / "broken", count=1)
+    (broken.png_folder / "100.png").write_bytes(b"")
+    paths = [f"data.train.{key}={value}" for key, value in paths_of(broken).items()]
+    assert main([*words(tiny, tmp_path), *paths]) == 1
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [split["images_with_truth"] for split in report["splits"].values()] == [0, 5]
+    assert report["num_errors"] == 1
+    assert (tmp_path / "out" / "frequencies.png").is_file()
+
+
 def test_a_clean_data_set_gives_status_0_and_everything_is_written(tiny, tmp_path, capsys):
     assert main(words(tiny, tmp_path)) == 0
     out = tmp_path / "out"

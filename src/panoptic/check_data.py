@@ -80,9 +80,9 @@ def write_files(folder: Path, checks: Sequence[SplitCheck], overall: Sequence[Fi
         "splits": splits,
     }
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-    opened = {name: split["categories"] for name, split in splits.items() if split["opened"]}
-    if opened and not overall:
-        frequency_figure(opened).savefig(folder / "frequencies.png")
+    labelled = {name: split["categories"] for name, split in splits.items() if split["images_with_truth"]}
+    if labelled and not overall:
+        frequency_figure(labelled).savefig(folder / "frequencies.png")
     (folder / "pictures").mkdir()
     for check in checks:
         rarest = check.contents.rarest(pictures)

@@ -105,6 +105,27 @@ def test_instances_are_drawn_from_polygons_and_run_lengths(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([3, 4, 100], r"add up to 107 pixels, expected 12 x 17 = 204"),
+        ([], r"add up to 0 pixels, expected 12 x 17 = 204"),
+        ("", r"add up to 0 pixels, expected 12 x 17 = 204"),
+        ([3, 4, 198], r"add up to 205 pixels, expected 12 x 17 = 204"),
+        ([210, -10, 4], r"add up to 204 pixels, expected 12 x 17 = 204, and none below 0"),
+        (compressed_runs(np.ones((9, 17))), r"add up to 153 pixels, expected 12 x 17 = 204"),
+        (compressed_runs(np.ones((20, 17))), r"cannot be read: RLE counts exceed the mask dimensions"),
+        ("abc", r"cannot be read: RLE string is malformed: early end"),
+    ],
+)
+def test_run_lengths_that_do_not_fit_the_image_are_an_error(tmp_path, counts, message):
+    tiny = write_tiny_coco(tmp_path)
+    entry = {"id": 5, "image_id": 100, "category_id": 3, "segmentation": {"size": [12, 17], "counts": counts}}
+    dataset = open_tiny(tiny, instances_json=write_instances(tiny, [entry]))
+    with pytest.raises(ValueError, match=rf"run lengths of annotation 5 in .*instances\.json {message}"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
     ("annotation", "message"),
     [
         ({"category_id": 77}, r"unknown category id 77 in .*instances\.json, annotation 5; things .* are \[3, 90\]"),

@@ -160,7 +160,7 @@ class _InstanceIdsTruth:
         self._category_of = {category.dataset_category_id: category for category in CATEGORIES}
         values = np.arange(2**16)
         labels = np.where(values < _NUMBERS, values, values // _NUMBERS)
-        is_evaluated = np.isin(labels, [category.dataset_category_id for category in CATEGORIES])
+        is_evaluated = np.isin(labels, [label for label, *_ in _EVALUATED])
         self._segment_ids = np.where(self._is_known & is_evaluated, values, VOID)
 
     def check(self, frames: Sequence[str]) -> list[str]:

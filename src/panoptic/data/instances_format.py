@@ -140,8 +140,12 @@ def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArra
             message = f"annotation {entry['id']} in {path} has size {segmentation['size']}, its image {[height, width]}"
             report(DataError(message, kind=Kind.SIZE, file=path))
             return None
-        listed = segmentation["counts"]
-        counts = listed if isinstance(listed, list) else _run_lengths(segmentation)
+        try:
+            counts = _run_lengths(segmentation)
+        except (ValueError, RuntimeError) as error:  # the library's, of a string that it cannot read
+            message = f"the run lengths of annotation {entry['id']} in {path} cannot be read: {error}"
+            report(DataError(message, kind=Kind.FORMAT, file=path))
+            return None
         if sum(counts) != height * width or min(counts) < 0:  # drawing would write past the mask's end
             message = (
                 f"the run lengths of annotation {entry['id']} in {path} add up to {sum(counts)} pixels, "
@@ -153,9 +157,9 @@ def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArra
 
 
 def _run_lengths(runs: Mapping[str, Any]) -> list[int]:
-    """The numbers that COCO's string of run lengths stands for."""
-    counts: list[int] = mask_api.toUncompressedRLE([runs])[0]["counts"]
-    return counts
+    """The run lengths as numbers, which COCO's string stands for where it has one."""
+    counts: list[int] | str = runs["counts"]
+    return counts if isinstance(counts, list) else mask_api.toUncompressedRLE([runs])[0]["counts"]
 
 
 def _warn_of_points_outside(

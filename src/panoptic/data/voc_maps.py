@@ -63,8 +63,9 @@ def object_segments(classes: NDArray[np.uint8], objects: NDArray[np.uint8], path
         raise DataError(message, kind=Kind.SIZE, file=paths[1])
     segment_ids, pairs = _segment_pass(objects, classes)
     _check_classes(pairs.sum(axis=0), paths[0])
-    for number in np.flatnonzero(pairs[:VOC_VOID, :VOC_VOID].any(axis=1)).tolist():
-        found = np.flatnonzero(pairs[number, :VOC_VOID]).tolist()
+    segments = []
+    for number in np.flatnonzero(pairs[:VOC_VOID, :NUM_CLASSES].any(axis=1)).tolist():
+        found = np.flatnonzero(pairs[number, :NUM_CLASSES]).tolist()
         if number == 0 and found != [0]:
             message = (
                 f"pixels of class {found[-1]} in {paths[0]} are of no object in {paths[1]}; use files of one image"
@@ -73,7 +74,8 @@ def object_segments(classes: NDArray[np.uint8], objects: NDArray[np.uint8], path
         if number > 0 and (len(found) > 1 or found == [0]):
             message = f"expected one class 1..20 of object {number} in {paths[1]}, got {found} in {paths[0]}"
             raise DataError(message, kind=Kind.FORMAT, file=paths[1])
-    return _as_map(segment_ids, pairs)
+        segments.append(Segment(number or BACKGROUND_ID, found[0], area=int(pairs[number, found[0]])))
+    return PanopticMap(torch.from_numpy(segment_ids), segments)
 
 
 def _check_classes(areas: NDArray[np.int64], path: Path) -> None:
@@ -86,17 +88,6 @@ def _check_classes(areas: NDArray[np.int64], path: Path) -> None:
             "and 255 for void"
         )
         raise DataError(message, kind=Kind.UNKNOWN_CATEGORY, file=path)
-
-
-def _as_map(segment_ids: NDArray[np.int64], pairs: NDArray[np.int64]) -> PanopticMap:
-    """The map, once each number is known to lie within one class; as `_segment_pass` returns them."""
-    labelled = pairs[:VOC_VOID, :VOC_VOID]
-    areas, category_ids = labelled.sum(axis=1), labelled.argmax(axis=1)
-    segments = [
-        Segment(int(number) or BACKGROUND_ID, int(category_ids[number]), area=int(areas[number]))
-        for number in np.flatnonzero(areas)
-    ]
-    return PanopticMap(torch.from_numpy(segment_ids), segments)
 
 
 @njit(cache=True, nogil=True)
