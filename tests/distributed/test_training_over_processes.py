@@ -97,6 +97,7 @@ def test_a_batch_that_cannot_be_divided_is_an_error_that_names_the_nearest():
 FITTING = {
     "deeperlab": ("bottom_up", ["bilinear", "bilinear_small", "none", "none_small", "s2d", "s2d_light", "s2d_small"]),
     "semantic": ("semantic", ["bilinear", "bilinear_small", "none", "none_small", "s2d", "s2d_light", "s2d_small"]),
+    "deeplabv3": ("semantic", ["deeplabv3", "deeplabv3_small", "none", "none_small"]),
     "mask_rcnn": ("instances", ["fpn", "fpn_small"]),
     "fusion_scheme": ("region_growing", ["fpn", "fpn_small"]),
     "oanet": ("spatial_ranking", ["fpn_rpn_features", "fpn_rpn_features_small"]),

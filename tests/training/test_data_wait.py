@@ -87,10 +87,11 @@ def test_seconds_and_share_are_those_of_loading_and_of_steps():
     assert wait.share > 0.55
 
 
+@pytest.mark.slow
 def test_a_worker_that_loads_during_the_step_leaves_no_wait():
-    # 20 loads of 20 ms: 400 ms, unless they hide behind steps of 60 ms.
-    assert fit(SlowData(20, 0.02), 0.06, max_epochs=1).waited >= 0.4
-    assert fit(SlowData(20, 0.02), 0.06, workers=1, max_epochs=1).waited < 0.4
+    # 8 loads of 200 ms: 1.6 s, unless all but the first hide behind steps of 250 ms.
+    assert fit(SlowData(8, 0.2), 0.25, max_epochs=1).waited >= 1.6
+    assert fit(SlowData(8, 0.2), 0.25, workers=1, max_epochs=1).waited < 1.6
 
 
 def test_validation_and_what_callbacks_do_is_no_wait():
