@@ -56,8 +56,8 @@ def test_processes_train_as_one_does(gloo, choice, num_processes):
             assert losses == pytest.approx(expected_losses, rel=ROUNDING)
             assert weights == pytest.approx(expected_weights, abs=ROUNDING * max(expected_weights.values()))
             assert_close(record.gradients[step], one.gradients[step], ROUNDING * largest(one.gradients[step]))
-    # Of all together: Adam divides by the size of each gradient, which enlarges the rounding of those near zero, to 1.5e-5
-    # of the way in DeepLabv3. All elements go about as far: one of a million that went otherwise would be 1e-3 of it.
+    # Of all together: Adam divides by the size of each gradient, which enlarges the rounding of those near zero, to
+    # 1.5e-5 of the way in DeepLabv3. All elements go about as far: one of a million that went otherwise is 1e-3 of it.
     start = dict(data_and_module(*overrides)[1].named_parameters())
     way = distance(one.parameters, start)
     for record in records:
