@@ -122,9 +122,8 @@ def interval_of_median(values):
     return ordered[low], statistics.median(ordered), ordered[high]
 
 
-def own_seconds(name, device):
-    """Of a strategy of values alone: from five losses to the gradient of their total, the median of many times."""
-    network, _ = make_parts(5, "cpu")
+def own_seconds(name, network, device):
+    """Of a strategy of values alone: from losses to the gradient of their total, the median of many times."""
     balancer = make_balancer(name, network, device)
     losses = {loss: torch.rand((), device=device, requires_grad=True) for loss in network.loss_names}
 
@@ -176,9 +175,11 @@ def verdict_of(low, median, bar):
 
 def report_own_work(device):
     """Print what the strategies of values do beside a step, too little for the tables to resolve."""
-    fixed = own_seconds("fixed", device)
+    network, _ = make_parts(5, "cpu")
+    fixed = own_seconds("fixed", network, device)
     for name in sorted(OF_VALUES):
-        print(f"{name}: {1000 * (own_seconds(name, device) - fixed):.2f} ms per step more than fixed, of five losses")
+        more = 1000 * (own_seconds(name, network, device) - fixed)
+        print(f"{name}: {more:.2f} ms per step more than fixed, of five losses")
 
 
 def main():

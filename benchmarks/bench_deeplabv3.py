@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from measuring import peak_of, seconds_of
+from measuring import peak_of, seconds_by_turns
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -159,13 +159,7 @@ def make_step(name, work, setting, device):
 def measure_times(work, setting, device):
     """{name: seconds of each repetition}, turn by turn."""
     steps = {name: make_step(name, work, setting, device) for name in (THEIRS, OURS, EQUAL)}
-    for step in steps.values():
-        seconds_of(step, device)
-    times = {name: [] for name in steps}
-    for _ in range(REPEATS[device]):
-        for name, step in steps.items():
-            times[name].append(seconds_of(step, device))
-    return times
+    return seconds_by_turns(steps, REPEATS[device], device)
 
 
 def measure_peak(name, work, setting, device):

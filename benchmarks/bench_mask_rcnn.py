@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from measuring import peak_of, seconds_of
+from measuring import peak_of, seconds_by_turns
 from rich.console import Console
 from rich.table import Table
 from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -111,13 +111,7 @@ def make_step(name, device):
 def measure_times(device):
     """{name: seconds of each repetition}, turn by turn."""
     steps = {name: make_step(name, device) for name in ("torchvision", *VARIANTS)}
-    for step in steps.values():
-        seconds_of(step, device)
-    times = {name: [] for name in steps}
-    for _ in range(REPEATS[device]):
-        for name, step in steps.items():
-            times[name].append(seconds_of(step, device))
-    return times
+    return seconds_by_turns(steps, REPEATS[device], device)
 
 
 def measure_peak(name, device):

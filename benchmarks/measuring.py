@@ -50,3 +50,14 @@ def seconds_of(step, device):
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def seconds_by_turns(steps, rounds, device):
+    """{name: seconds of each round} of {name: step without arguments}, turn by turn, after one round to warm up."""
+    for step in steps.values():
+        seconds_of(step, device)
+    times = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times[name].append(seconds_of(step, device))
+    return times

@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from panoptic.data.faults import DataError, Kind, MissingFileError, read_both, report
-from panoptic.data.images import read_grey16_png, read_image
-from panoptic.data.pairing import paired
+from panoptic.data.faults import DataError, Kind, MissingFileError, report
+from panoptic.data.images import read_grey16_png
+from panoptic.data.pairing import paired, read_sample
 from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
 from panoptic.data.value_maps import look_up
 from panoptic.structures import VOID, Category, ImageStatistics, PanopticMap, Sample, Segment
@@ -95,13 +95,7 @@ class Cityscapes:
     def __getitem__(self, index: int) -> Sample:
         frame = self._frames[index]
         path = self._images[frame]
-        pixels, panoptic_map = read_both(partial(read_image, path), partial(self._truth.read, frame))
-        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
-        size = (image.shape[1], image.shape[2])
-        if panoptic_map.size != size:
-            message = f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)"
-            raise DataError(message, kind=Kind.SIZE, file=path)
-        return Sample(image, frame, f"{path.parent.name}/{path.name}", panoptic_map, None, size)
+        return read_sample(path, frame, f"{path.parent.name}/{path.name}", partial(self._truth.read, frame))
 
     def category_ids(self, index: int) -> set[int]:
         """Categories of an image's ground truth; the photograph is not read."""

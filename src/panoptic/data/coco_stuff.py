@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from panoptic.data.coco_stuff_labels import LABELS
-from panoptic.data.faults import DataError, Kind, MissingFileError, read_both
-from panoptic.data.images import read_image, read_index_png
-from panoptic.data.pairing import paired
+from panoptic.data.faults import DataError, Kind, MissingFileError
+from panoptic.data.images import read_index_png
+from panoptic.data.pairing import paired, read_sample
 from panoptic.data.value_maps import look_up
 from panoptic.structures import IGNORE_INDEX, VOID, Category, ImageStatistics, PanopticMap, Sample, Segment
 
@@ -61,13 +61,7 @@ class CocoStuff:
     def __getitem__(self, index: int) -> Sample:
         image_id = self.image_ids[index]
         path = self._images[image_id]
-        pixels, panoptic_map = read_both(partial(read_image, path), partial(self._read_truth, image_id))
-        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
-        size = (image.shape[1], image.shape[2])
-        if panoptic_map.size != size:
-            message = f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)"
-            raise DataError(message, kind=Kind.SIZE, file=path)
-        return Sample(image, image_id, path.name, panoptic_map, None, size)
+        return read_sample(path, image_id, path.name, partial(self._read_truth, image_id))
 
     def category_ids(self, index: int) -> set[int]:
         """Categories of an image's ground truth; the photograph is not read."""

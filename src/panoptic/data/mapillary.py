@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from panoptic.data.faults import DataError, Kind, MissingFileError, read_both
-from panoptic.data.images import read_grey16_png, read_image
-from panoptic.data.pairing import paired
+from panoptic.data.faults import DataError, Kind, MissingFileError
+from panoptic.data.images import read_grey16_png
+from panoptic.data.pairing import paired, read_sample
 from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
 from panoptic.data.value_maps import look_up
 from panoptic.structures import (
@@ -85,13 +85,7 @@ class MapillaryVistas:
     def __getitem__(self, index: int) -> Sample:
         key = self._keys[index]
         path = self._images[key]
-        pixels, panoptic_map = read_both(partial(read_image, path), partial(self._truth.read, key))
-        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
-        size = (image.shape[1], image.shape[2])
-        if panoptic_map.size != size:
-            message = f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)"
-            raise DataError(message, kind=Kind.SIZE, file=path)
-        return Sample(image, key, path.name, panoptic_map, None, size)
+        return read_sample(path, key, path.name, partial(self._truth.read, key))
 
 
 class _Truth(Protocol):

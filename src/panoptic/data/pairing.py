@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
 
-from panoptic.data.faults import Kind, MissingFileError, report_each
+import torch
+
+from panoptic.data.faults import DataError, Kind, MissingFileError, read_both, report_each
+from panoptic.data.images import read_image
+from panoptic.structures import PanopticMap, Sample
 
 
 def paired(images: Sequence[str], truths: Collection[str], what: str) -> list[str]:
@@ -30,3 +36,25 @@ def paired(images: Sequence[str], truths: Collection[str], what: str) -> list[st
         report_each(error, ((name, f"one of the {what} has no image: {name}") for name in stray))
     without = set(missing)
     return [name for name in images if name not in without]
+
+
+def read_sample(path: Path, image_id: str, file_name: str, read_truth: Callable[[], PanopticMap | None]) -> Sample:
+    """A photograph with its ground truth.
+
+    Args:
+        path: of the photograph.
+        image_id: of the sample.
+        file_name: of the sample, as errors and predictions name it.
+        read_truth: gives the map, None where there is no ground truth.
+
+    Raises:
+        ValueError: a file that cannot be read, or a map of another size than the photograph.
+        FileNotFoundError: a file is missing.
+    """
+    pixels, panoptic_map = read_both(partial(read_image, path), read_truth)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
+    size = (image.shape[1], image.shape[2])
+    if panoptic_map is not None and panoptic_map.size != size:
+        message = f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)"
+        raise DataError(message, kind=Kind.SIZE, file=path)
+    return Sample(image, image_id, file_name, panoptic_map, None, size)

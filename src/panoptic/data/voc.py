@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
-from panoptic.data.faults import DataError, Kind, MissingFileError, read_both, report_each
-from panoptic.data.images import read_image, read_index_png
+from panoptic.data.faults import DataError, Kind, MissingFileError, report_each
+from panoptic.data.images import read_index_png
+from panoptic.data.pairing import read_sample
 from panoptic.data.sbd import read_sbd_classes, read_sbd_objects
 from panoptic.data.voc_maps import class_segments, object_segments
 from panoptic.structures import Category, ImageStatistics, PanopticMap, Sample
@@ -123,13 +122,7 @@ class VOC2012:
     def __getitem__(self, index: int) -> Sample:
         image_id = self.image_ids[index]
         path = self._photographs / f"{image_id}.jpg"
-        pixels, panoptic_map = read_both(partial(read_image, path), partial(self._read_truth, image_id))
-        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, H, W)
-        size = (image.shape[1], image.shape[2])
-        if panoptic_map is not None and panoptic_map.size != size:
-            message = f"image {path} has size {size}, but its ground truth {panoptic_map.size} (height, width)"
-            raise DataError(message, kind=Kind.SIZE, file=path)
-        return Sample(image, image_id, path.name, panoptic_map, None, size)
+        return read_sample(path, image_id, path.name, partial(self._read_truth, image_id))
 
     def category_ids(self, index: int) -> set[int]:
         """Categories of an image's ground truth; the photograph is not read."""

@@ -123,7 +123,20 @@ def pyramid(in_channels: int, *, aspp: bool, filters: int, rates: Sequence[int],
     return module, module.out_channels
 
 
-class ASPPDecoder(Decoder):
+class PyramidDecoder(Decoder):
+    """What decoders on `pyramid` share; `aspp` is what that gave."""
+
+    aspp: nn.Module
+
+    def set_output_stride(self, stride: int) -> None:
+        """Scale the rates of ASPP."""
+        if isinstance(self.aspp, ASPP):
+            self.aspp.set_output_stride(stride)
+        self.size_rule = exact_sizes(stride)
+        self.output_stride = stride
+
+
+class ASPPDecoder(PyramidDecoder):
     """No decoder: heads sit on the projected ASPP output at the stride of "c5" (DeeperLab, Table 4, first row).
 
     Args:
@@ -150,13 +163,6 @@ class ASPPDecoder(Decoder):
         self.project = ConvNormAct(width, filters, norm=norm) if aspp else nn.Identity()
         self.channels = {"decoder": filters if aspp else width}
 
-    def set_output_stride(self, stride: int) -> None:
-        """Scale the rates of ASPP."""
-        if isinstance(self.aspp, ASPP):
-            self.aspp.set_output_stride(stride)
-        self.size_rule = exact_sizes(stride)
-        self.output_stride = stride
-
     def forward(
         self, levels: dict[str, Tensor], image_sizes: Sequence[tuple[int, int]] | None = None
     ) -> dict[str, Tensor]:
@@ -164,7 +170,7 @@ class ASPPDecoder(Decoder):
         return {"decoder": self.project(self.aspp(levels["c5"]))}
 
 
-class BilinearDecoder(Decoder):
+class BilinearDecoder(PyramidDecoder):
     """The reduced ASPP output upsampled to "c2", concatenated with the reduced "c2" (DeeperLab, Table 4, BU).
 
     Args:
@@ -199,13 +205,6 @@ class BilinearDecoder(Decoder):
             SeparableConv(filters, filters, kernel_size, norm=norm),
         )
         self.channels = {"decoder": filters}
-
-    def set_output_stride(self, stride: int) -> None:
-        """Scale the rates of ASPP."""
-        if isinstance(self.aspp, ASPP):
-            self.aspp.set_output_stride(stride)
-        self.size_rule = exact_sizes(stride)
-        self.output_stride = stride
 
     def forward(
         self, levels: dict[str, Tensor], image_sizes: Sequence[tuple[int, int]] | None = None
