@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from panoptic.conversion.category_files import read_categories
 from panoptic.conversion.contract import AnnotatedImage
-from panoptic.conversion.files import check_pairs, check_photograph, existing_folder, index_files
-from panoptic.conversion.id_maps import MapsWithPhotographs, map_of_values, pair_up, raise_unknown, read_ids
+from panoptic.conversion.id_maps import map_of_values
+from panoptic.conversion.map_triples import MapTriples
 from panoptic.structures import Segment
 
 UNNUMBERED = "pixels of things without a number became a crowd"
@@ -51,26 +50,16 @@ class MapPairs:
         id_of_zero: int = 0,
         no_number: int | None = 0,
     ) -> None:
-        self._files = MapTriples(class_maps, instance_maps, images, (class_suffix, instance_suffix, images_suffix))
-        self.image_folder = self._files.image_folder
-        self.categories = read_categories(categories, "from.categories")
-        self._category_of = {(c.dataset_category_id or 0) - id_of_zero: c for c in self.categories}
-        self._void, self._no_number = void, no_number
+        suffixes = (class_suffix, instance_suffix, images_suffix)
+        self._files = MapTriples(class_maps, instance_maps, images, suffixes, categories, void, id_of_zero)
+        self.image_folder, self.categories = self._files.image_folder, self._files.categories
+        self._no_number = no_number
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> AnnotatedImage:
-        paths = self._files.maps_of(index)
-        classes, numbers = (read_ids(path) for path in paths)
-        places, pairs = pair_up(classes, numbers, paths)
-        check_photograph(self._files.photograph_of(index), (classes.shape[0], classes.shape[1]))
-        known = {self._void, *self._category_of}
-        raise_unknown(
-            paths[0],
-            {value for value, _ in pairs if value not in known},
-            f"classes {sorted(self._category_of)}, and {self._void} for void",
-        )
+        places, pairs = self._files.read(index)
         segments = self._segments(pairs)
 
         def segment_of(place: int, area: int) -> Segment | None:
@@ -86,57 +75,11 @@ class MapPairs:
         ids: dict[tuple[int, int | None], int] = {}
         segments: list[Segment | None] = []
         for value, number in pairs:
-            if value == self._void:
+            category = self._files.category_of.get(value)
+            if category is None:
                 segments.append(None)
                 continue
-            category = self._category_of[value]
             is_numbered = category.is_thing and number != self._no_number
             segment_id = ids.setdefault((value, number if is_numbered else None), len(ids) + 1)
             segments.append(Segment(segment_id, category.id, is_crowd=category.is_thing and not is_numbered))
         return segments
-
-
-class MapTriples:
-    """Class maps, instance maps and photographs of the same names.
-
-    Args:
-        class_maps: folder, searched with the folders below it.
-        instance_maps: likewise.
-        images: likewise.
-        suffixes: ends of the names of class maps, instance maps and photographs; None is that of any image.
-
-    Raises:
-        FileNotFoundError: a folder is missing.
-        ValueError: no map, or files without partner.
-    """
-
-    def __init__(
-        self,
-        class_maps: Path | str,
-        instance_maps: Path | str,
-        images: Path | str,
-        suffixes: tuple[str, str, str | None],
-    ) -> None:
-        self._classes = MapsWithPhotographs(class_maps, images, suffixes[0], suffixes[2])
-        self.image_folder = self._classes.image_folder
-        folder = existing_folder(instance_maps, "from.instance_maps")
-        self._instances = index_files(folder, [suffixes[1]])
-        what = f"class map *{suffixes[0]} in {class_maps}"
-        check_pairs(self._classes.maps, self._instances, what, f"instance map *{suffixes[1]} in {folder}")
-
-    def __len__(self) -> int:
-        return len(self._classes)
-
-    def maps_of(self, index: int) -> tuple[Path, Path]:
-        """The class map and the instance map."""
-        key = self._classes.keys[index]
-        return self._classes.maps[key], self._instances[key]
-
-    def photograph_of(self, index: int) -> Path:
-        """The photograph."""
-        return self._classes.photographs[self._classes.keys[index]]
-
-    def names_of(self, index: int) -> tuple[str, str]:
-        """Image id, and the photograph's path within the image folder."""
-        key = self._classes.keys[index]
-        return key, self._classes.image_name(key)

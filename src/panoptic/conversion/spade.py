@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panoptic.conversion.category_files import read_categories
 from panoptic.conversion.contract import AnnotatedImage
-from panoptic.conversion.files import check_photograph
-from panoptic.conversion.id_maps import map_of_values, pair_up, raise_unknown, read_ids
-from panoptic.conversion.map_pairs import MapTriples
+from panoptic.conversion.id_maps import map_of_values
+from panoptic.conversion.map_triples import MapTriples
 from panoptic.structures import Category, Segment
 
 OUTLINES = "pixels of things outside the outlines of all objects became void"
@@ -51,26 +49,16 @@ class Spade:
         void: int = 255,
         id_of_zero: int = 1,
     ) -> None:
-        self._files = MapTriples(class_maps, instance_maps, images, (".png", ".png", None))
-        self.image_folder = self._files.image_folder
-        self.categories = read_categories(categories, "from.categories")
-        self._category_of = {(c.dataset_category_id or 0) - id_of_zero: c for c in self.categories}
-        self._void = void
+        suffixes = (".png", ".png", None)
+        self._files = MapTriples(class_maps, instance_maps, images, suffixes, categories, void, id_of_zero)
+        self.image_folder, self.categories = self._files.image_folder, self._files.categories
+        self._category_of = self._files.category_of
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> AnnotatedImage:
-        paths = self._files.maps_of(index)
-        classes, numbers = (read_ids(path) for path in paths)
-        places, pairs = pair_up(classes, numbers, paths)
-        check_photograph(self._files.photograph_of(index), (classes.shape[0], classes.shape[1]))
-        known = {self._void, *self._category_of}
-        raise_unknown(
-            paths[0],
-            {value for value, _ in pairs if value not in known},
-            f"classes {sorted(self._category_of)}, and {self._void} for void",
-        )
+        places, pairs = self._files.read(index)
         areas = np.bincount(places.reshape(-1), minlength=len(pairs))
         objects = self._objects(pairs, areas)
         segments = [self._segment(value, number, objects) for value, number in pairs]
@@ -79,7 +67,7 @@ class Spade:
             segment = segments[place]
             return None if segment is None else Segment(*segment, area=area)
 
-        is_outline = any(s is None and value != self._void for s, (value, _) in zip(segments, pairs, strict=True))
+        is_outline = any(s is None and value != self._files.void for s, (value, _) in zip(segments, pairs, strict=True))
         return AnnotatedImage(
             *self._files.names_of(index),
             map_of_values(places, segment_of),
