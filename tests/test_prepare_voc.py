@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 from PIL import Image
-from tiny_voc import CAR, OF_SBD, objects_of, sbd_classes_of, write_tiny_sbd, write_tiny_voc
+from tiny_voc import CAR, OF_SBD, objects_of, sbd_classes_of, write_sbd_classes, write_tiny_sbd, write_tiny_voc
 
 from panoptic.data.voc import VOC2012, voc_colour
 
@@ -55,7 +54,7 @@ def test_the_pngs_have_the_official_palette(voc, sbd):
 def test_objects_whose_classes_disagree_are_void_there_and_counted(voc, sbd, capsys):
     classes = sbd_classes_of(OF_SBD)
     classes[2, 2:4] = CAR + 1
-    scipy.io.savemat(sbd / "cls" / f"{OF_SBD}.mat", {"GTcls": {"Segmentation": classes}})
+    write_sbd_classes(sbd, OF_SBD, classes)
     assert prepare(voc, sbd) == 0
     assert "2 pixels of objects are void" in capsys.readouterr().out
     ids = VOC2012(voc, "trainaug")[1].panoptic_map.segment_ids
@@ -104,11 +103,11 @@ def break_annotation(voc, sbd):
 
 
 def make_unknown(voc, sbd):
-    scipy.io.savemat(sbd / "cls" / f"{OF_SBD}.mat", {"GTcls": {"Segmentation": np.full((15, 11), 33, np.uint8)}})
+    write_sbd_classes(sbd, OF_SBD, np.full((15, 11), 33, np.uint8))
 
 
 def resize(voc, sbd):
-    scipy.io.savemat(sbd / "cls" / f"{OF_SBD}.mat", {"GTcls": {"Segmentation": np.zeros((4, 5), np.uint8)}})
+    write_sbd_classes(sbd, OF_SBD, np.zeros((4, 5), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ def write_tiny_sbd(root: Path, image_ids: Sequence[str] = (OF_SBD, "2007_000033"
     return root
 
 
+def write_sbd_classes(sbd: Path, image_id: str, classes: np.ndarray) -> None:
+    """Write other classes of an image than SBD's, without the fields that nothing reads."""
+    scipy.io.savemat(sbd / "cls" / f"{image_id}.mat", {"GTcls": {"Segmentation": classes}})
+
+
 def sbd_classes_of(image_id: str) -> np.ndarray:
     """As `classes_of`, with background in place of void."""
     classes = classes_of(image_id)

@@ -1,4 +1,4 @@
-"""Run folders with a checkpoint of random weights, as a training would leave them."""
+"""Networks of random weights, and run folders with a checkpoint of them, as a training would leave them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from batch_norms import norms
 
 from panoptic.assembly import build_data, build_module
 from panoptic.checkpoints import entry_of
@@ -22,16 +23,21 @@ TINY = [
 ]
 
 
-def write_run(folder: Path, *overrides: str, seed: int = 0, base: Sequence[str] = TINY):
-    """Write `<folder>/checkpoints/best.ckpt` of a network whose outputs differ everywhere; returns its module."""
+def untrained(*words: str, seed: int = 0):
+    """(configuration, data, module) of a network whose outputs differ everywhere."""
     torch.manual_seed(seed)
-    config = resolved(load_config("train", [*base, *overrides]))
+    config = resolved(load_config("train", list(words)))
     data = build_data(config)
     module = build_module(config, data)
-    for part in module.network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(part.weight, 0.5, 3.0)
-            torch.nn.init.normal_(part.bias)
+    for part in norms(module.network):
+        torch.nn.init.uniform_(part.weight, 0.5, 3.0)
+        torch.nn.init.normal_(part.bias)
+    return config, data, module
+
+
+def write_run(folder: Path, *overrides: str, seed: int = 0, base: Sequence[str] = TINY):
+    """Write `<folder>/checkpoints/best.ckpt` of such a network; returns its module."""
+    config, data, module = untrained(*base, *overrides, seed=seed)
     own = entry_of(config, data.categories, data.image_statistics)
     (folder / "checkpoints").mkdir(parents=True)
     torch.save({"state_dict": module.state_dict(), "panoptic": own}, folder / "checkpoints" / "best.ckpt")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from batch_norms import norms
 from composed import (
     PARTS,
     as_tensors,
@@ -33,9 +34,8 @@ def network(request):
     """A network with the head `tested`, built once per head, with the running statistics of one batch."""
     parts = PARTS.get(request.param, [])
     network = network_of(compose("heads=semantic", *parts, f"+head@heads.tested={request.param}"))
-    for part in network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.momentum = 1.0
+    for part in norms(network):
+        part.momentum = 1.0
     batch = batch_of(network, [scene(index) for index in WITH_THINGS])
     network.train()(batch.images, batch.image_sizes)
     return network

@@ -49,8 +49,8 @@ def assert_same_map(ours, theirs):
     assert set(ours.segments) == set(theirs.segments)
 
 
-def test_cityscapes_maps_are_those_that_training_reads(cityscapes):
-    source, data = open_cityscapes(cityscapes), Cityscapes(cityscapes, "val")
+def assert_read_alike(source, data):
+    """A source of maps gives what the data set for training gives."""
     assert source.categories == data.categories
     found = [source[index] for index in range(len(source))]
     assert [image.image_id for image in found] == data.image_ids
@@ -59,13 +59,12 @@ def test_cityscapes_maps_are_those_that_training_reads(cityscapes):
         assert_same_map(image.panoptic_map, sample.panoptic_map)
 
 
+def test_cityscapes_maps_are_those_that_training_reads(cityscapes):
+    assert_read_alike(open_cityscapes(cityscapes), Cityscapes(cityscapes, "val"))
+
+
 def test_mapillary_maps_are_those_that_training_reads(mapillary):
-    source, data = open_mapillary(mapillary), MapillaryVistas(mapillary, "validation")
-    assert source.categories == data.categories
-    found = [source[index] for index in range(len(source))]
-    assert [image.image_id for image in found] == data.image_ids
-    for image, sample in zip(found, (data[index] for index in range(len(data))), strict=True):
-        assert_same_map(image.panoptic_map, sample.panoptic_map)
+    assert_read_alike(open_mapillary(mapillary), MapillaryVistas(mapillary, "validation"))
 
 
 def test_every_value_of_cityscapes_comes_back(cityscapes, tmp_path):

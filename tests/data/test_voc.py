@@ -18,6 +18,7 @@ from tiny_voc import (
     sbd_classes_of,
     write_list,
     write_palette_png,
+    write_sbd_classes,
     write_tiny_sbd,
     write_tiny_voc,
 )
@@ -219,7 +220,7 @@ def test_an_annotation_of_sbd_of_another_kind_is_an_error(tmp_path, content, mes
 def test_an_unknown_class_of_sbd_is_an_error_that_names_the_file(root, tmp_path):
     (tmp_path / "cls").mkdir()
     write_list(root, "trainaug", [OF_SBD])
-    scipy.io.savemat(tmp_path / "cls" / f"{OF_SBD}.mat", {"GTcls": {"Segmentation": np.full((15, 11), 21, np.uint8)}})
+    write_sbd_classes(tmp_path, OF_SBD, np.full((15, 11), 21, np.uint8))
     with pytest.raises(ValueError, match=rf"unknown class 21 in .*{OF_SBD}\.mat, 165 pixels"):
         VOC2012(root, "trainaug", labels="semantic", sbd=tmp_path)[0]
 

@@ -4,13 +4,15 @@ import torch
 import torch.nn.functional as F
 from oracles.merging import merge
 from top_down_scenes import (
+    ALL,
     CATEGORIES,
+    STUFF,
     check_table,
     detections_from,
     drawn_map,
     drawn_mask,
     logits_of,
-    permuted,
+    picked,
     random_scene,
     same_result,
     shown_by,
@@ -20,9 +22,7 @@ from panoptic.fusion.detection_score import fuse_detection_score
 from panoptic.fusion.masks import full_masks, paste_masks
 from panoptic.structures import Category, Detections, Segment
 
-STUFF = [category.id for category in CATEGORIES if not category.is_thing]
 SKY_AND_GRASS = drawn_map("0000000", "0000000", "0003333", "3333333", "3333333")
-ALL = {"min_area": 0, "score_threshold": 0.0}
 
 
 def fuse(masks, category_ids, scores, semantic_map=SKY_AND_GRASS, **options):
@@ -119,7 +119,7 @@ def test_the_order_of_detections_changes_nothing_even_where_scores_are_equal(see
     order = np.random.default_rng(seed).permutation(12).tolist()
     one, other = (
         fuse_detection_score({"semantic": logits, "instances": found}, CATEGORIES, **ALL)
-        for found in (detections, permuted(detections, order))
+        for found in (detections, picked(detections, order))
     )
     assert same_result(one, other)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from top_down_scenes import CATEGORIES, THINGS, detections_from, random_scene
+from top_down_scenes import CATEGORIES, STUFF, THINGS, detections_from, random_scene
 
 from panoptic.fusion.logits import (
     best_probabilities,
@@ -19,7 +19,6 @@ from panoptic.fusion.masks import paste_masks
 from panoptic.structures import IGNORE_INDEX, Category
 
 SIZES = [None, (9, 23), (20, 31), (3, 1), (29, 14)]
-STUFF = [category.id for category in CATEGORIES if not category.is_thing]
 
 
 def random_logits(seed, channels, size=(9, 23), spread=3.0):

@@ -11,7 +11,7 @@ from top_down_scenes import (
     drawn_mask,
     grow_regions,
     logits_of,
-    permuted,
+    picked,
     random_scene,
     same_result,
     shown_by,
@@ -176,7 +176,7 @@ def test_the_order_of_detections_changes_nothing_even_where_scores_are_equal(see
     order = np.random.default_rng(seed).permutation(12).tolist()
     one, other = (
         fuse_region_growing({"semantic": logits, "instances": found}, CATEGORIES, min_area=3)
-        for found in (detections, permuted(detections, order))
+        for found in (detections, picked(detections, order))
     )
     assert same_result(one, other)
     assert torch.equal(one.instances.masks, other.instances.masks)

@@ -6,12 +6,14 @@ import pytest
 import torch
 from oracles.merging import merge, ranking_score
 from top_down_scenes import (
+    ALL,
     CATEGORIES,
+    STUFF,
     THINGS,
     check_table,
     detections_from,
     logits_of,
-    permuted,
+    picked,
     random_scene,
     same_result,
     shown_by,
@@ -21,10 +23,8 @@ from panoptic.fusion.detection_score import fuse_detection_score
 from panoptic.fusion.masks import paste_masks
 from panoptic.fusion.spatial_ranking import fuse_spatial_ranking, ranking_scores
 
-STUFF = [category.id for category in CATEGORIES if not category.is_thing]
 PERSON, TIE = 4, 5
 SIZE = (12, 9)
-ALL = {"min_area": 0, "score_threshold": 0.0}
 
 
 def logits_with(probability, channel, size=SIZE):
@@ -116,7 +116,7 @@ def test_at_equal_ranking_the_higher_detection_score_is_on_top():
 def test_the_order_of_detections_changes_nothing(seed):
     outputs = random_outputs(seed, (15, 21), 9)
     order = np.random.default_rng(seed).permutation(9).tolist()
-    other = outputs | {"instances": permuted(outputs["instances"], order)}
+    other = outputs | {"instances": picked(outputs["instances"], order)}
     assert same_result(*(fuse_spatial_ranking(o, CATEGORIES, **ALL) for o in (outputs, other)))
 
 

@@ -18,6 +18,9 @@ CATEGORIES = (
     Category(6, "ball", True),
 )
 THINGS = [category.id for category in CATEGORIES if category.is_thing]
+STUFF = [category.id for category in CATEGORIES if not category.is_thing]
+ALL = {"min_area": 0, "score_threshold": 0.0}
+"""Options of fusions by which nothing is left out for its size or score."""
 
 
 def logits_of(semantic_map, certainty=8.0):
@@ -87,8 +90,8 @@ def random_scene(seed, size, num_instances, cell=3):
     return torch.from_numpy(logits).float(), masks, category_ids, scores.tolist()
 
 
-def permuted(detections, order):
-    """The same detections in another order."""
+def picked(detections, order):
+    """The same detections in another order, or some of them."""
     rows = torch.tensor(order, dtype=torch.int64)
     return Detections(
         detections.category_ids[rows],

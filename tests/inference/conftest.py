@@ -1,28 +1,32 @@
-"""A predictor whose maps differ from image to image, without a training."""
+"""Networks and a predictor whose outputs differ everywhere, without a training; photographs for them."""
 
 import cv2
 import numpy as np
 import pytest
-import torch
+from inference.random_networks import random_network
+from untrained_runs import untrained
 
-from panoptic.assembly import build_data, build_module
-from panoptic.configuration import load_config, resolved
 from panoptic.inference.predictor import Predictor
 
 
 @pytest.fixture(scope="session")
 def random_predictor():
     """A network of random weights whose fusion finds instances."""
-    torch.manual_seed(0)
     words = ["experiment=deeperlab_scenes", "data.train.length=2", "data.val.length=1", "data.num_workers=0"]
-    config = resolved(load_config("train", [*words, "fusion.score_threshold=0.0"]))
-    data = build_data(config)
-    module = build_module(config, data)
-    for part in module.network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(part.weight, 0.5, 3.0)
-            torch.nn.init.normal_(part.bias)
+    _, data, module = untrained(*words, "fusion.score_threshold=0.0")
     return Predictor(module.network, module.fusion, data.categories, resize=data.eval_transform)
+
+
+@pytest.fixture(scope="module")
+def semantic():
+    """A network with a semantic head alone."""
+    return random_network("heads=semantic", "fusion=semantic")
+
+
+@pytest.fixture(scope="module")
+def deeperlab():
+    """A whole DeeperLab."""
+    return random_network()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Networks of random weights whose probabilities differ everywhere, images for them, and the paper's mean of them."""
 
 import torch
+from batch_norms import norms
 from contracts.composed import compose, network_of
 from oracles.multi_scale import average_probabilities
 from torch.nn import functional as F
@@ -13,10 +14,9 @@ SCALES = (0.5, 0.75, 1.0, 1.5)
 def random_network(*overrides, seed=0):
     """In eval mode, with probabilities that differ everywhere."""
     network = network_of(compose(*overrides), seed)
-    for part in network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(part.weight, 0.5, 2.0)
-            torch.nn.init.normal_(part.bias)
+    for part in norms(network):
+        torch.nn.init.uniform_(part.weight, 0.5, 2.0)
+        torch.nn.init.normal_(part.bias)
     if "semantic" in network.heads:
         last = [part for part in network.heads["semantic"].modules() if isinstance(part, torch.nn.Conv2d)][-1]
         torch.nn.init.normal_(last.weight, std=0.5)

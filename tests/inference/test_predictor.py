@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from batch_norms import norms
+from experiment_steps import data_and_module, fit_steps
 from PIL import Image
 
-from panoptic.assembly import build_data, build_module
-from panoptic.configuration import load_config, resolved
 from panoptic.data.images import read_image
 from panoptic.inference.predictor import Predictor, as_image
 
@@ -40,26 +40,11 @@ class Results(pl.Callback):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(data, maps that validation made of the val images, checkpoint) after one step."""
-    pl.seed_everything(0, verbose=False)
-    config = resolved(load_config("train", TINY))
-    data = build_data(config)
-    module = build_module(config, data)
-    for part in module.network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.momentum = 1.0  # statistics of the one batch: features that differ from pixel to pixel
+    data, module = data_and_module(*TINY)
+    for part in norms(module.network):
+        part.momentum = 1.0  # statistics of the one batch: features that differ from pixel to pixel
     results = Results()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=1,
-        num_sanity_val_steps=0,
-        callbacks=[results],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
-    )
-    trainer.fit(module, datamodule=data)
+    trainer = fit_steps(data, module, 1, results)
     path = tmp_path_factory.mktemp("checkpoints") / "one.ckpt"
     trainer.save_checkpoint(path)
     return data, results.maps, path

@@ -13,16 +13,6 @@ from panoptic.inference.test_time import PLAIN
 from panoptic.inference.test_time import TestTime as Strategy
 
 
-@pytest.fixture(scope="module")
-def semantic():
-    return random_network("heads=semantic", "fusion=semantic")
-
-
-@pytest.fixture(scope="module")
-def deeperlab():
-    return random_network()
-
-
 @torch.no_grad()
 @pytest.mark.parametrize(("scales", "flip"), [(SCALES, False), ((1.0,), True), ((1.5,), False), ((1.5, 0.5), True)])
 def test_the_mean_is_that_of_the_paper_for_each_image_of_a_batch(semantic, scales, flip):

@@ -14,16 +14,6 @@ from panoptic.models.joined import JoinedNetworks
 from panoptic.models.output_stride import output_stride_of
 
 
-@pytest.fixture(scope="module")
-def semantic():
-    return random_network("heads=semantic", "fusion=semantic")
-
-
-@pytest.fixture(scope="module")
-def deeperlab():
-    return random_network()
-
-
 @torch.no_grad()
 @pytest.mark.parametrize(("stride", "cells"), [(8, (3, 3)), (32, (2, 2))])  # of 17 x 17 and 33 x 33 pixels
 def test_another_output_stride_is_that_of_a_network_built_with_it(semantic, stride, cells):

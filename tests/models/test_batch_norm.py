@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
+from batch_norms import as_trained, norm_values, norms, same
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from panoptic.configuration import load_config, resolved
 from panoptic.data.scenes import Scenes
@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 SCENES = Scenes(split="train", length=1, size=(48, 64), difficulty="easy")
 SMALL = ["backbone=resnet_small_multi_grid", "decoder=deeplabv3_small", "heads=deeplabv3", "fusion=semantic"]
 FROZEN = "batch_norm.frozen=true"
+SIZES = [(49, 65)] * 2
+IMAGES = torch.randint(0, 256, (2, 3, 49, 65), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def compose(*choices):
@@ -29,57 +31,27 @@ def network_of(*choices, seed=0) -> PanopticNetwork:
     return build_network(compose(*choices), SCENES.categories, SCENES.image_statistics)
 
 
-def norms(module):
-    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
-
-
-@torch.no_grad()
-def spoil(network):
-    """Statistics, gamma and beta of noise, as a training leaves them."""
-    for part in norms(network):
-        part.running_mean.normal_(std=0.1)
-        part.running_var.uniform_(0.5, 2)
-        part.weight.uniform_(0.5, 1.5)
-        part.bias.normal_(std=0.1)
-    return network
-
-
-def values_of(network):
-    """{name: tensor} of everything that batch norms hold."""
-    return {
-        f"{place}.{name}": tensor.clone()
-        for place, part in network.named_modules()
-        if isinstance(part, _BatchNorm)
-        for name, tensor in part.state_dict().items()
-    }
-
-
-def same(one, other):
-    return list(one) == list(other) and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
 def train_a_step(network):
     """With weight decay and momentum, which would move parameters that have no gradient of their own."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-    images = torch.randint(0, 256, (2, 3, 49, 65), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
         optimizer.zero_grad()
-        outputs, _ = network(images, [(49, 65)] * 2)
+        outputs, _ = network(IMAGES, SIZES)
         outputs["semantic"].values.square().mean().backward()
         optimizer.step()
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_means_statistics_gamma_and_beta_whatever_mode_is_asked_for(frozen):
-    network = spoil(network_of(f"batch_norm.frozen={frozen}"))
-    before = values_of(network)
+    network = as_trained(network_of(f"batch_norm.frozen={frozen}"))
+    before = norm_values(network)
     kernels = [part.weight.detach().clone() for part in network.modules() if isinstance(part, nn.Conv2d)]
     for mode in (True, False, True):
         network.train(mode)
         assert any(part.training for part in norms(network)) == (mode and not frozen)
         assert network.training == network.heads["semantic"].training == mode
     train_a_step(network)
-    assert same(before, values_of(network)) == frozen
+    assert same(before, norm_values(network)) == frozen
     after = [part.weight for part in network.modules() if isinstance(part, nn.Conv2d)]
     assert not any(torch.equal(one, other) for one, other in zip(kernels, after, strict=True))
 
@@ -96,35 +68,34 @@ def test_frozen_parameters_ask_for_no_gradient_and_all_others_do():
 
 
 def test_frozen_batch_norm_normalises_in_training_as_in_evaluation_also_a_batch_of_one():
-    network = spoil(network_of(FROZEN)).train()
-    images = torch.randint(0, 256, (2, 3, 49, 65), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    both, _ = network(images, [(49, 65)] * 2)
-    alone, _ = network(images[:1], [(49, 65)])
-    evaluated, _ = network.eval()(images, [(49, 65)] * 2)
+    network = as_trained(network_of(FROZEN)).train()
+    both, _ = network(IMAGES, SIZES)
+    alone, _ = network(IMAGES[:1], SIZES[:1])
+    evaluated, _ = network.eval()(IMAGES, SIZES)
     assert torch.equal(both["semantic"].values, evaluated["semantic"].values)
     torch.testing.assert_close(alone["semantic"].values, both["semantic"].values[:1], rtol=1e-4, atol=1e-5)
 
 
 def test_weights_of_another_run_come_in_and_then_stay(tmp_path):
-    first = spoil(network_of(seed=1))
+    first = as_trained(network_of(seed=1))
     torch.save({f"network.{name}": tensor for name, tensor in first.state_dict().items()}, tmp_path / "first.ckpt")
     second = network_of(FROZEN, "backbone.output_stride=8", seed=2)
     report = initialize_from(second, tmp_path / "first.ckpt")
     assert "0 of another shape left as they were []; 0 not in the file []; 0 of the file unused []" in report
-    assert same(values_of(first), values_of(second))
+    assert same(norm_values(first), norm_values(second))
     train_a_step(second.train())
-    assert same(values_of(first), values_of(second))
+    assert same(norm_values(first), norm_values(second))
     again = network_of(FROZEN, seed=3)  # as evaluate, predict and resume build it
     again.load_state_dict(second.state_dict())
     train_a_step(again.train())
-    assert same(values_of(first), values_of(again))
+    assert same(norm_values(first), norm_values(again))
 
 
 def test_a_copy_is_frozen_too():
-    network = copy.deepcopy(spoil(network_of(FROZEN)))
-    before = values_of(network)
+    network = copy.deepcopy(as_trained(network_of(FROZEN)))
+    before = norm_values(network)
     train_a_step(network.train())
-    assert same(before, values_of(network))
+    assert same(before, norm_values(network))
 
 
 @pytest.mark.parametrize(("momentum", "expected"), [("3.0e-4", 3e-4), ("1.0", 1.0), ("null", 0.1)])
@@ -139,8 +110,7 @@ def test_a_decay_of_0_9997_moves_statistics_by_3_of_10000():
     norm, before = norms(network)[0], []
     norm.register_forward_hook(lambda part, inputs, output: before.append(inputs[0].mean((0, 2, 3))))
     norm.running_mean.fill_(5.0)
-    images = torch.randint(0, 256, (2, 3, 49, 65), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    network(images, [(49, 65)] * 2)
+    network(IMAGES, SIZES)
     torch.testing.assert_close(norm.running_mean, 0.9997 * 5 + 0.0003 * before[0])
 
 

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from batch_norms import as_trained
 from oracles.deeplabv3 import residual_unit
 from torch import nn
 
@@ -158,13 +159,7 @@ def test_the_field_of_view_is_the_sum_of_rates(num_blocks, output_stride, multi_
 def test_blocks_equal_the_papers_text_one_cell_at_a_time(output_stride, multi_grid):
     torch.manual_seed(0)
     backbone = CascadedResNet("test_resnet", num_blocks=6, multi_grid=(multi_grid,), output_stride=output_stride)
-    for part in backbone.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_(std=0.1)
-            part.running_var.uniform_(0.5, 2)
-            part.weight.uniform_(0.5, 1.5)
-            part.bias.normal_(std=0.1)
-    backbone.double().eval()
+    as_trained(backbone).double().eval()
     levels = backbone(torch.randn(1, 3, 65, 97, dtype=torch.float64))
     weights, geometry = backbone.state_dict(), block_geometry(6, output_stride)
     expected = levels["c2"][0]

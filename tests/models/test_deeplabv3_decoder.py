@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from batch_norms import as_trained
 from oracles.deeplabv3 import aspp
 from torch import nn
 
@@ -20,17 +21,6 @@ TABLE_5 = [
 ]
 
 
-def trained(module):
-    """With statistics, gamma and beta as a training would leave them."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_(std=0.1)
-            part.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.normal_(part.bias, std=0.1)
-    return module
-
-
 def rates_of(decoder):
     return [branch[0].dilation for branch in decoder.atrous]
 
@@ -40,7 +30,7 @@ def rates_of(decoder):
 @torch.no_grad()
 def test_equals_the_papers_text_one_cell_at_a_time(options, output_stride):
     torch.manual_seed(0)
-    decoder = trained(DeepLabV3Decoder({"c5": 5}, filters=4, **options)).double().eval()
+    decoder = as_trained(DeepLabV3Decoder({"c5": 5}, filters=4, **options)).double().eval()
     decoder.set_output_stride(output_stride)
     features = torch.randn(2, 5, 8, 11, dtype=torch.float64)
     found = decoder({"c4": None, "c5": features})["decoder"]
@@ -93,7 +83,7 @@ def test_without_any_branch_it_is_refused():
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 7), (33, 65)])
 @torch.no_grad()
 def test_image_pooling_is_the_mean_of_the_image_at_any_size(height, width):
-    pooling = trained(ImagePooling(3, 4, norm=nn.BatchNorm2d)).eval()
+    pooling = as_trained(ImagePooling(3, 4, norm=nn.BatchNorm2d)).eval()
     features = torch.randn(2, 3, height, width)
     pooled = pooling(features)
     assert pooled.shape == (2, 4, height, width)
@@ -106,7 +96,7 @@ def test_image_pooling_is_the_mean_of_the_image_at_any_size(height, width):
 def test_padding_of_a_batch_is_in_no_mean():
     """At output stride 16 an image of 40x60 pixels has cells on rows 0, 16, 32 and columns 0, 16, 32, 48."""
     torch.manual_seed(0)
-    decoder = trained(DeepLabV3Decoder({"c5": 3}, filters=8, rates=(), pointwise=False)).eval()
+    decoder = as_trained(DeepLabV3Decoder({"c5": 3}, filters=8, rates=(), pointwise=False)).eval()
     features = torch.randn(3, 3, 6, 7)
     sizes = [(40, 60), (81, 97), (33, 17)]
     found = decoder({"c5": features}, sizes)["decoder"]
@@ -120,7 +110,7 @@ def test_padding_of_a_batch_is_in_no_mean():
 
 @torch.no_grad()
 def test_images_without_padding_have_the_same_mean_however_it_is_asked_for():
-    decoder = trained(DeepLabV3Decoder({"c5": 3}, filters=2)).eval()
+    decoder = as_trained(DeepLabV3Decoder({"c5": 3}, filters=2)).eval()
     decoder.set_output_stride(8)
     features = torch.randn(2, 3, 5, 7)
     assert torch.equal(decoder({"c5": features}, [(33, 49)] * 2)["decoder"], decoder({"c5": features})["decoder"])
@@ -128,7 +118,7 @@ def test_images_without_padding_have_the_same_mean_however_it_is_asked_for():
 
 def test_a_batch_of_one_trains_with_running_statistics_of_the_pooled_branch():
     torch.manual_seed(0)
-    decoder = trained(DeepLabV3Decoder({"c5": 3}, filters=4)).train()
+    decoder = as_trained(DeepLabV3Decoder({"c5": 3}, filters=4)).train()
     norm = decoder.pooling[1][1]
     before = norm.running_mean.clone(), norm.running_var.clone()
     features = torch.randn(1, 3, 5, 7)
@@ -145,7 +135,7 @@ def test_a_batch_of_one_trains_with_running_statistics_of_the_pooled_branch():
 
 def test_a_batch_of_two_trains_with_its_own_statistics():
     torch.manual_seed(0)
-    pooling = trained(ImagePooling(3, 4, norm=nn.BatchNorm2d)).train()
+    pooling = as_trained(ImagePooling(3, 4, norm=nn.BatchNorm2d)).train()
     norm = pooling[1][1]
     before = norm.running_mean.clone()
     features = torch.randn(2, 3, 5, 7)

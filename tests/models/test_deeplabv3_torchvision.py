@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from batch_norms import norms
 from torchvision.models.segmentation import deeplabv3_resnet50
 
 from panoptic.models.backbones.cascade import CascadedResNet
@@ -34,9 +34,8 @@ def theirs():
     """Random weights, with statistics of noise, or values would vanish on the way through fifty layers."""
     torch.manual_seed(0)
     network = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=5).train()
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.momentum = 1.0
+    for part in norms(network):
+        part.momentum = 1.0
     with torch.no_grad():
         network(torch.randn(2, 3, *SIZE))
     return network.eval()

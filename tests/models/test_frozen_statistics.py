@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from batch_norms import norms, same
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from panoptic.configuration import load_config, resolved
 from panoptic.models.backbones.timm import TimmBackbone
@@ -25,16 +25,8 @@ def trained_backbone(*, frozen_statistics):
     return backbone
 
 
-def norms(module):
-    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
-
-
 def statistics(module):
     return {name: value.clone() for name, value in module.state_dict().items() if name.endswith(STATISTICS)}
-
-
-def same(one, other):
-    return list(one) == list(other) and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from batch_norms import norms
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -39,9 +40,8 @@ def networks(tmp_path_factory):
         image_mean=[0, 0, 0],  # images come normalised, so that both networks see the same to the bit
         image_std=[1, 1, 1],
     )
-    for part in theirs.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.momentum = 1.0
+    for part in norms(theirs):
+        part.momentum = 1.0
     spread_out(theirs)
     file = tmp_path_factory.mktemp("weights") / "theirs.pth"
     torch.save(theirs.state_dict(), file)
@@ -157,9 +157,8 @@ def their_losses(theirs, image, target, monkeypatch):
 def test_losses_and_gradients_are_torchvisions_for_the_same_draws(networks, monkeypatch):
     theirs, ours = networks
     theirs.train()
-    for part in theirs.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.eval()
+    for part in norms(theirs):
+        part.eval()
     images = torch.randint(256, (2, 3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     targets = [make_targets(3), make_targets(4)]
     outputs, features = ours(images, [SIZE] * 2)

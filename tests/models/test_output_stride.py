@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from batch_norms import as_trained
 from torch import nn
 
 from panoptic.configuration import load_config, resolved
@@ -42,16 +43,9 @@ def noise(*shape, dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
-@torch.no_grad()
 def with_statistics(module):
-    """Batch norm as a training would leave it: noise, and nothing scaled by zero."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_(std=0.1)
-            part.running_var.uniform_(0.5, 2)
-            part.weight.uniform_(0.5, 1.5)
-            part.bias.normal_(std=0.1)
-    return module.eval()
+    """In eval mode, with batch norm as a training would leave it: noise, and nothing scaled by zero."""
+    return as_trained(module).eval()
 
 
 def geometry_of(module):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drawn_occlusion import CATEGORIES, MEETING, tie_on_person
+from fusion.top_down_scenes import picked
 from oracles.spatial_ranking import equation_2, instance_tensor
 from torch import nn
 
@@ -195,23 +196,13 @@ def test_detections_are_read_from_the_threshold_on(threshold, is_read):
     sample = tie_on_person()
     detections = detections_of(sample, scores=(1.0, 0.8))
     (logits,) = images_of(head_of(score_threshold=threshold), detections)
-    (expected,) = images_of(head_of(), detections if is_read else replaced_detections(detections, [0]))
+    (expected,) = images_of(head_of(), detections if is_read else picked(detections, [0]))
     torch.testing.assert_close(logits, expected)
-
-
-def replaced_detections(detections, rows):
-    return Detections(
-        detections.category_ids[rows],
-        detections.boxes[rows],
-        detections.scores[rows],
-        [detections.masks[row] for row in rows],
-        detections.image_size,
-    )
 
 
 def test_without_detections_there_are_scores_of_an_empty_tensor():
     head = head_of()
-    (logits,) = images_of(head, replaced_detections(detections_of(tie_on_person()), []))
+    (logits,) = images_of(head, picked(detections_of(tie_on_person()), []))
     torch.testing.assert_close(logits, head.layers(torch.zeros(1, 3, *SIZE))[0])
 
 

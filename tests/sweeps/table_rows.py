@@ -2,7 +2,13 @@
 
 from functools import cache
 
+import torch
+import yaml
+
 from panoptic.configuration import load_config, resolved
+from panoptic.data.scenes import CATEGORIES
+from panoptic.models.build import build_network
+from panoptic.structures import ImageStatistics
 from panoptic.sweeps.command import command_line, composition
 from panoptic.sweeps.engine import num_trials, planned
 from panoptic.sweeps.layout import read_layout
@@ -46,3 +52,32 @@ def differences(one, other):
     one, other = flat(one), flat(other)
     different = {key for key in set(one) | set(other) if one.get(key, "absent") != other.get(key, "absent")}
     return different - {"name", "logger.wandb.name"}
+
+
+def check_differences(path, expected):
+    """Of each (row, other row, keys), the two rows differ in these keys and in nothing else."""
+    _, configs, _ = rows_of(path)
+    for one, other, keys in expected:
+        assert differences(configs[one], configs[other]) == keys, (one, other)
+
+
+def check_same(path, *keys):
+    """All rows of a sweep's table have the same values of these keys."""
+    _, configs, _ = rows_of(path)
+    first = next(iter(configs.values()))
+    for key in keys:
+        assert all(config[key] == first[key] for config in configs.values()), key
+
+
+def networks_of(path):
+    """(row's name, its configuration, its network on the `meta` device) of each row."""
+    for name, config in rows_of(path)[1].items():
+        with torch.device("meta"):
+            network = build_network(config, CATEGORIES, ImageStatistics())
+        yield name, config, network
+
+
+def paper_numbers(path):
+    """{row's name: its numbers in the paper}."""
+    layout = yaml.safe_load((path.parent / "tables" / path.name).read_text())
+    return {row["name"]: row["paper"] for row in layout["rows"]}

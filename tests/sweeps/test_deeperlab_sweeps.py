@@ -3,14 +3,9 @@
 from itertools import pairwise
 
 import pytest
-import torch
-import yaml
-from table_rows import check_trials, differences, rows_of
+from table_rows import check_differences, check_same, check_trials, networks_of, paper_numbers, rows_of
 
 from panoptic.configuration import config_folder
-from panoptic.data.scenes import Scenes
-from panoptic.models.build import build_network
-from panoptic.structures import ImageStatistics
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +31,10 @@ def test_each_trial_belongs_to_one_row_and_each_row_has_three(path):
     assert all({"val_pq", "val_pc"} == set(row.paper) for row in rows_of(path)[2].rows)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_row_builds(path):
-    _, configs, _ = rows_of(path)
-    categories = Scenes(split="train", length=1, size=(48, 64), difficulty="easy").categories
     sizes = {}
-    for name, config in configs.items():
-        with torch.device("meta"):
-            network = build_network(config, categories, ImageStatistics())
+    for name, _, network in networks_of(path):
         assert len(network.loss_names) == 5
         sizes[name] = sum(parameter.numel() for parameter in network.parameters())
     if path == TABLES["table3"]:
@@ -59,10 +49,8 @@ def test_each_row_builds(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_rows_share_their_schedule_and_data(path):
-    _, configs, _ = rows_of(path)
-    for config in configs.values():
-        shared = {key: config[key] for key in ("optimizer", "scheduler", "trainer", "loss_weights", "balancing")}
-        assert shared == {key: next(iter(configs.values()))[key] for key in shared}
+    check_same(path, "optimizer", "scheduler", "trainer", "loss_weights", "balancing")
+    for config in rows_of(path)[1].values():
         data = config["data"]
         assert (data["batch_size"], data["train"]["length"], data["val"]["length"]) == (4, 1800, 100)
 
@@ -96,9 +84,7 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("table", sorted(DIFFERENCES))
 def test_rows_differ_as_the_table_says_and_in_nothing_else(table):
-    _, configs, _ = rows_of(TABLES[table])
-    for one, other, expected in DIFFERENCES[table]:
-        assert differences(configs[one], configs[other]) == expected, (one, other)
+    check_differences(TABLES[table], DIFFERENCES[table])
 
 
 def test_what_is_off_in_a_row_is_off():
@@ -115,8 +101,7 @@ def test_what_is_off_in_a_row_is_off():
 
 
 def paper(table):
-    layout = yaml.safe_load((SWEEPS / "tables" / TABLES[table].name).read_text())
-    return {row["name"]: (row["paper"]["val_pq"], row["paper"]["val_pc"]) for row in layout["rows"]}
+    return {name: (row["val_pq"], row["val_pc"]) for name, row in paper_numbers(TABLES[table]).items()}
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,10 @@
 """The sweeps of DeepLabv3's tables: each row is a trial per seed, and differs as the table says."""
 
 import pytest
-import torch
-import yaml
-from table_rows import check_trials, differences, rows_of
+from table_rows import check_differences, check_same, check_trials, networks_of, paper_numbers, rows_of
 
 from panoptic.configuration import config_folder
-from panoptic.data.scenes import Scenes
-from panoptic.models.build import build_network
 from panoptic.models.output_stride import output_stride_of
-from panoptic.structures import ImageStatistics
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +26,9 @@ def test_each_trial_belongs_to_one_row_and_each_row_has_three(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_row_builds_with_the_same_schedule(path):
-    _, configs, _ = rows_of(path)
-    categories = Scenes(split="train", length=1, size=(48, 64), difficulty="easy").categories
-    first = next(iter(configs.values()))
-    for config in configs.values():
-        with torch.device("meta"):
-            network = build_network(config, categories, ImageStatistics())
+    check_same(path, "optimizer", "scheduler", "trainer", "loss_weights")
+    for _, config, network in networks_of(path):
         assert output_stride_of(network) == config["backbone"]["output_stride"]
-        assert all(config[key] == first[key] for key in ("optimizer", "scheduler", "trainer", "loss_weights"))
 
 
 INFERENCE = [("OS 16", "OS 8", STRIDE), ("OS 8", "OS 8 MS", SCALES), ("OS 8 MS", "OS 8 MS Flip", {"evaluate.flip"})]
@@ -76,9 +66,7 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("table", sorted(DIFFERENCES))
 def test_rows_differ_as_the_table_says_and_in_nothing_else(table):
-    _, configs, _ = rows_of(TABLES[table])
-    for one, other, expected in DIFFERENCES[table]:
-        assert differences(configs[one], configs[other]) == expected, (one, other)
+    check_differences(TABLES[table], DIFFERENCES[table])
 
 
 def test_scales_are_those_of_the_tables():
@@ -91,8 +79,7 @@ def test_scales_are_those_of_the_tables():
 
 
 def paper(table):
-    layout = yaml.safe_load((SWEEPS / "tables" / TABLES[table].name).read_text())
-    return {row["name"]: row["paper"]["val_miou"] for row in layout["rows"]}
+    return {name: numbers["val_miou"] for name, numbers in paper_numbers(TABLES[table]).items()}
 
 
 def test_rows_that_tables_share_have_the_same_numbers():

@@ -1,14 +1,9 @@
 """The sweeps of OANet's and the Fusion Scheme's tables: each row is a trial per seed, and differs as the table says."""
 
 import pytest
-import torch
-import yaml
-from table_rows import check_trials, differences, rows_of
+from table_rows import check_differences, check_same, check_trials, networks_of, paper_numbers, rows_of
 
 from panoptic.configuration import config_folder
-from panoptic.data.scenes import Scenes
-from panoptic.models.build import build_network
-from panoptic.structures import ImageStatistics
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +28,8 @@ def test_each_trial_belongs_to_one_row_and_each_row_has_three(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_row_builds_with_the_same_schedule_and_data(path):
-    _, configs, _ = rows_of(path)
-    categories = Scenes(split="train", length=1, size=(48, 64), difficulty="easy").categories
-    first = next(iter(configs.values()))
-    for config in configs.values():
-        with torch.device("meta"):
-            build_network(config, categories, ImageStatistics())
-        assert all(config[key] == first[key] for key in ("optimizer", "scheduler", "trainer", "balancing", "data"))
+    check_same(path, "optimizer", "scheduler", "trainer", "balancing", "data")
+    for _, config, _ in networks_of(path):
         data = config["data"]
         assert (data["batch_size"], data["train"]["length"], data["val"]["length"]) == (4, 1800, 100)
 
@@ -85,9 +75,7 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("table", sorted(DIFFERENCES))
 def test_rows_differ_as_the_table_says_and_in_nothing_else(table):
-    _, configs, _ = rows_of(TABLES[table])
-    for one, other, expected in DIFFERENCES[table]:
-        assert differences(configs[one], configs[other]) == expected, (one, other)
+    check_differences(TABLES[table], DIFFERENCES[table])
 
 
 def test_single_tasks_leave_the_other_head_out():
@@ -102,8 +90,7 @@ def test_single_tasks_leave_the_other_head_out():
 
 
 def paper(table):
-    layout = yaml.safe_load((SWEEPS / "tables" / TABLES[table].name).read_text())
-    return {row["name"]: row["paper"] for row in layout["rows"]}
+    return paper_numbers(TABLES[table])
 
 
 def test_rows_that_tables_share_have_the_same_numbers():

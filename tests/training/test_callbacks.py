@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from sweeps.wandb_records import read_records
 from tiny_training import TINY, compose, data_and_module, plain_trainer
 
 from panoptic.__main__ import main
@@ -197,12 +198,8 @@ def test_wandb_without_an_account_has_the_values_of_the_csv_file_and_the_picture
 
 def wandb_history(path):
     """{name: values in the order they were logged} of an offline run's file."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     values = {}
-    for content in leveldb_records(path.read_bytes()):
-        record = Record()
-        record.ParseFromString(content)
+    for record in read_records(path):
         for item in record.history.item:
             values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
     return values
@@ -210,27 +207,8 @@ def wandb_history(path):
 
 def wandb_config(path):
     """The configuration in an offline run's file."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     values = {}
-    for content in leveldb_records(path.read_bytes()):
-        record = Record()
-        record.ParseFromString(content)
+    for record in read_records(path):
         for item in [*record.config.update, *record.run.config.update]:
             values[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
     return values
-
-
-def leveldb_records(data):
-    """The records of a LevelDB log after a header of 7 bytes: blocks of 32 KiB, each chunk (crc, length, kind)."""
-    position, record = 7, b""
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        record += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield record
-            record = b""

@@ -36,32 +36,17 @@ PLACES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The end of the uninterrupted training with some overrides, trained once."""
-    ends = {}
-
-    def end(*overrides):
-        if overrides not in ends:
-            folder = tmp_path_factory.mktemp("whole") / "run"
-            assert train(folder, *overrides) == 0
-            ends[overrides] = end_of(folder)
-        return ends[overrides]
-
-    return end
-
-
 @pytest.mark.parametrize(("place", "count"), PLACES)
 def test_killed_anywhere(tmp_path, whole, place, count):
     train_until(place, count, tmp_path / "run")
     assert train(tmp_path / "run", "resume=auto") == 0
-    assert differences(end_of(tmp_path / "run"), whole()) == []
+    assert differences(end_of(tmp_path / "run"), whole) == []
 
 
-def test_the_comparison_sees_another_seed(whole):
-    found = differences(whole("seed=1"), whole())
+def test_the_comparison_sees_another_seed(uninterrupted, whole):
+    found = differences(uninterrupted("seed=1"), whole)
     assert "/metrics" in {path[: len("/metrics")] for path in found}
-    assert {f"/last/state_dict/{name}" for name in whole()["last"]["state_dict"] if name.endswith("weight")} <= set(
+    assert {f"/last/state_dict/{name}" for name in whole["last"]["state_dict"] if name.endswith("weight")} <= set(
         found
     )
 
@@ -101,30 +86,30 @@ def experiments():
         *experiments(),
     ],
 )
-def test_every_part_goes_on_where_it_was(tmp_path, whole, override):
+def test_every_part_goes_on_where_it_was(tmp_path, uninterrupted, override):
     overrides = override.split()
     train_until("forward", 9, tmp_path / "run", *overrides)
     assert train(tmp_path / "run", "resume=auto", *overrides) == 0
-    assert differences(end_of(tmp_path / "run"), whole(*overrides)) == []
+    assert differences(end_of(tmp_path / "run"), uninterrupted(*overrides)) == []
 
 
 def test_killed_again_and_again(tmp_path, whole):
     for place, count in (("step done", 3), ("written", 2), ("validation", 1), ("forward", 3)):
         train_until(place, count, tmp_path / "run", "resume=auto")
     assert train(tmp_path / "run", "resume=auto") == 0
-    assert differences(end_of(tmp_path / "run"), whole()) == []
+    assert differences(end_of(tmp_path / "run"), whole) == []
 
 
 def test_a_finished_run_stays_as_it_is(tmp_path, whole):
     assert train(tmp_path / "run") == 0
     assert train(tmp_path / "run", "resume=auto") == 0
-    assert differences(end_of(tmp_path / "run"), whole()) == []
+    assert differences(end_of(tmp_path / "run"), whole) == []
 
 
 def test_randomness_within_the_network_goes_on(tmp_path, whole, monkeypatch):
     from panoptic.models.decoders.aspp import BilinearDecoder
 
-    forward, plain = BilinearDecoder.forward, whole()
+    forward = BilinearDecoder.forward
 
     def with_dropout(self, levels, image_sizes):
         features = forward(self, levels, image_sizes)
@@ -135,7 +120,7 @@ def test_randomness_within_the_network_goes_on(tmp_path, whole, monkeypatch):
     train_until("forward", 4, tmp_path / "run")
     assert train(tmp_path / "run", "resume=auto") == 0
     assert differences(end_of(tmp_path / "run"), end_of(tmp_path / "whole")) == []
-    assert differences(end_of(tmp_path / "run"), plain) != []
+    assert differences(end_of(tmp_path / "run"), whole) != []
 
 
 def command(folder):
@@ -160,9 +145,9 @@ def kill_after(folder, seconds):
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.very_slow)])
-def test_a_killed_process(tmp_path, whole, kills):
+def test_a_killed_process(tmp_path, uninterrupted, kills):
     generator = random.Random(kills)
     for _ in range(kills):
         kill_after(tmp_path / "run", generator.uniform(0, 1))
     assert train(tmp_path / "run", "data.num_workers=1", "resume=auto") == 0
-    assert differences(end_of(tmp_path / "run"), whole("data.num_workers=1")) == []
+    assert differences(end_of(tmp_path / "run"), uninterrupted("data.num_workers=1")) == []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from batch_norms import norms
 from tiny_training import compose, data_and_module, plain_trainer
 
 from panoptic.assembly import build_trainer
@@ -156,9 +157,8 @@ def test_val_pq_equals_the_quality_of_the_fused_maps_computed_by_hand(longest_si
     overrides = ["heads=semantic", "fusion=semantic", f"+data.eval_transform.longest_side={longest_side}"]
     head = f"heads.semantic._target_={SkyOverRoad.__module__}.{SkyOverRoad.__name__}"
     data, module = data_and_module("data.val.length=10", *overrides, head)
-    for part in module.network.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.momentum = 1.0  # statistics of the one batch: features that differ from pixel to pixel
+    for part in norms(module.network):
+        part.momentum = 1.0  # statistics of the one batch: features that differ from pixel to pixel
     plain_trainer(max_steps=1).fit(module, datamodule=data)
     trainer = plain_trainer(limit_val_batches=None)
     trainer.validate(module, datamodule=data, verbose=False)

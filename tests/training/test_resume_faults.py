@@ -14,13 +14,6 @@ from panoptic.checkpoints import CHECKPOINT_FORMAT, read_checkpoint
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    assert train(folder) == 0
-    return end_of(folder)
-
-
 @pytest.fixture
 def killed(tmp_path):
     """The folder of a run that was killed in its second epoch, after 8 steps."""

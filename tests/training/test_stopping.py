@@ -13,13 +13,6 @@ from panoptic.training.module import PanopticModule
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    assert train(folder) == 0
-    return end_of(folder)
-
-
 def train_with_signal(monkeypatch, folder, number, *overrides, place="training_step", count=7):
     """The exit status; the process gets the signal when a method is called for the `count`-th time."""
     original, calls = getattr(PanopticModule, place), []

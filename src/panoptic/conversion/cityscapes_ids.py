@@ -9,11 +9,9 @@ import numpy as np
 
 from panoptic.conversion.category_files import dataset_ids, read_categories
 from panoptic.conversion.contract import AnnotatedImage
-from panoptic.conversion.files import check_photograph
 from panoptic.conversion.id_maps import MapsWithPhotographs, map_of_values, raise_unknown
 from panoptic.conversion.numbering import number_things, values_of_segments, write_grey_png
 from panoptic.data.cityscapes import CATEGORIES
-from panoptic.data.images import read_grey16_png
 from panoptic.structures import Category, Segment
 
 NUMBERS = 1000
@@ -86,13 +84,10 @@ class CityscapesIds:
 
     def __getitem__(self, index: int) -> AnnotatedImage:
         key = self._files.keys[index]
-        path = self._files.maps[key]
-        values = read_grey16_png(path)
-        check_photograph(self._files.photographs[key], (values.shape[0], values.shape[1]))
-        present = np.flatnonzero(np.bincount(values.reshape(-1))).tolist()
+        values, present = self._files.read_grey16(key)
         things = sorted(label for label, category in self._category_of.items() if category.is_thing and label)
         raise_unknown(
-            path,
+            self._files.maps[key],
             (value for value in present if not self._is_known(value)),
             f"a label id, or for things {NUMBERS} times the label id plus a number; things are {things}",
         )

@@ -127,7 +127,7 @@ def photograph_header(path: Path) -> tuple[tuple[int, int], int]:
             has_exif = photograph.format != "PNG" or "exif" in photograph.info
             orientation = photograph.getexif().get(_EXIF_ORIENTATION, _UPRIGHT) if has_exif else _UPRIGHT
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is no image that can be read ({path.stat().st_size} bytes)") from None
-    except (OSError, SyntaxError) as error:  # Pillow's ways to say that data is missing
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise ValueError(f"{path} is no image that can be read ({path.stat().st_size} bytes); fetch it again") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's ways to say that data is missing
+        raise ValueError(f"{path} is damaged: {error}; fetch it again") from None
     return (height, width), int(orientation)

@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panoptic.conversion.files import PHOTOGRAPHS, check_pairs, existing_folder, index_files, raise_all
+from panoptic.conversion.files import (
+    PHOTOGRAPHS,
+    check_pairs,
+    check_photograph,
+    existing_folder,
+    index_files,
+    raise_all,
+)
 from panoptic.data.images import read_grey16_png, read_index_png
 from panoptic.structures import VOID, PanopticMap, Segment
 
@@ -43,6 +50,17 @@ class MapsWithPhotographs:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def read_grey16(self, key: str) -> tuple[NDArray[np.uint16], list[int]]:
+        """(H, W) of a map of 16 bits, and the values that occur in it, sorted; its photograph has its size.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: truncated, damaged, another kind of file, or a photograph of another size.
+        """
+        values = read_grey16_png(self.maps[key])
+        check_photograph(self.photographs[key], (values.shape[0], values.shape[1]))
+        return values, np.flatnonzero(np.bincount(values.reshape(-1))).tolist()
 
     def image_name(self, key: str) -> str:
         """The photograph's path within the image folder."""

@@ -14,6 +14,7 @@ from panoptic.conversion.contract import AnnotatedImage, ObjectMask
 from panoptic.conversion.files import check_photograph, existing_folder, index_files, photograph_header, raise_all
 from panoptic.conversion.labelme_shapes import draw_shape
 from panoptic.conversion.objects import merge_runs, paint_objects
+from panoptic.data.faults import read_bytes
 from panoptic.structures import Category, check_categories
 
 
@@ -134,7 +135,7 @@ def _labels_as_things(paths: Sequence[Path]) -> list[Category]:
 def _read(path: Path) -> dict[str, Any]:
     """The content of a file, with what every labelme file has."""
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = json.loads(read_bytes(path))
     except ValueError as error:
         raise ValueError(f"expected JSON in {path}, got: {error}") from error
     has_shapes = isinstance(content, dict) and isinstance(content.get("shapes"), list)

@@ -9,10 +9,8 @@ import numpy as np
 
 from panoptic.conversion.category_files import dataset_ids
 from panoptic.conversion.contract import AnnotatedImage
-from panoptic.conversion.files import check_photograph
 from panoptic.conversion.id_maps import MapsWithPhotographs, map_of_values, raise_unknown
 from panoptic.conversion.numbering import number_things, values_of_segments, write_grey_png
-from panoptic.data.images import read_grey16_png
 from panoptic.data.mapillary import evaluated_categories, read_labels
 from panoptic.structures import Category, Segment
 
@@ -52,13 +50,10 @@ class MapillaryIds:
 
     def __getitem__(self, index: int) -> AnnotatedImage:
         key = self._files.keys[index]
-        path = self._files.maps[key]
-        values = read_grey16_png(path)
-        check_photograph(self._files.photographs[key], (values.shape[0], values.shape[1]))
-        present = np.flatnonzero(np.bincount(values.reshape(-1)))
-        unknown = {value // NUMBERS for value in present.tolist() if value // NUMBERS >= self._num_labels}
+        values, present = self._files.read_grey16(key)
+        unknown = {value // NUMBERS for value in present if value // NUMBERS >= self._num_labels}
         last = self._num_labels - 1
-        raise_unknown(path, unknown, f"{NUMBERS} times a label 0..{last} plus a number, got labels")
+        raise_unknown(self._files.maps[key], unknown, f"{NUMBERS} times a label 0..{last} plus a number, got labels")
         panoptic_map = map_of_values(values, self._segment)
         return AnnotatedImage(key, self._files.image_name(key), panoptic_map)
 

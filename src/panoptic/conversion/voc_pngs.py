@@ -111,7 +111,10 @@ def _listed(path: Path, known: dict[str, Path]) -> list[str]:
     """The names of a list, which must have maps."""
     if not path.is_file():
         raise FileNotFoundError(f"from.names={path}: no such file")
-    names = path.read_text(encoding="utf-8").split("\n")
+    try:
+        names = path.read_text(encoding="utf-8-sig").split("\n")  # editors on Windows put a mark before the first line
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected a text of UTF-8 in {path}, got: {error}; save it so") from error
     names = [name.strip() for name in names if name.strip()]
     missing = [name for name in names if name not in known]
     raise_all(missing, f"{len(missing)} names in {path} have no map in SegmentationClass")

@@ -127,6 +127,19 @@ def reported() -> Iterator[None]:
         findings.append(_finding(error))
 
 
+def read_bytes(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        FileNotFoundError: no such file, or a link that leads nowhere.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        message = f"no file {path}, or a link that leads nowhere; add the file, or remove what names it"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path) from error
+
+
 def is_recording() -> bool:
     """Whether faults are recorded; for warnings that take time to find out."""
     return _RECORD.get() is not None

@@ -11,12 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from panoptic.data.faults import DataError, Kind, MissingFileError, is_recording, report_each, warn
+from panoptic.data.faults import DataError, Kind, MissingFileError, is_recording, read_bytes, report_each, warn
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+_PNG_DEPTH, _PNG_COLOURS, _PNG_HEADER = 24, 25, 26
+"""Bytes of a PNG's header (IHDR): where it has the bits per value and the kind of colours, and how many to read."""
+
+_PNG_KINDS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+"""Names of the specification's kinds of colours."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -26,7 +32,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         FileNotFoundError: no such file.
         ValueError: truncated, damaged or not an image.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     pixels = _decode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if is_recording() and data.startswith((_JPEG_START, _PNG_START)):
         _warn_if_turned(path, data)
@@ -38,7 +44,7 @@ def _warn_if_turned(path: Path, data: bytes) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (OSError, SyntaxError):  # the pixels are whole, and EXIF data that nobody can read turn nothing
+    except (OSError, SyntaxError, Image.DecompressionBombError):  # OpenCV read it, and only its EXIF data are wanted
         return
     if orientation != 1:
         message = f"{path} is to be shown turned (EXIF orientation {orientation}), but is read as it is stored"
@@ -52,7 +58,7 @@ def read_rgb_png(path: Path) -> NDArray[np.uint8]:
         FileNotFoundError: no such file.
         ValueError: truncated, damaged, or not a PNG of three 8-bit channels.
     """
-    return _read_png(path, b"\x08\x02", "three 8-bit channels (RGB)")
+    return _decode_png(path, read_bytes(path), b"\x08\x02", "three 8-bit channels (RGB)")
 
 
 def read_grey16_png(path: Path) -> NDArray[np.uint16]:
@@ -62,7 +68,8 @@ def read_grey16_png(path: Path) -> NDArray[np.uint16]:
         FileNotFoundError: no such file.
         ValueError: truncated, damaged, or not a PNG of one 16-bit channel.
     """
-    return _read_png(path, b"\x10\x00", "one 16-bit channel (grey)")  # type: ignore[return-value]
+    data = read_bytes(path)
+    return _decode_png(path, data, b"\x10\x00", "one 16-bit channel (grey)")  # type: ignore[return-value]
 
 
 def read_index_png(path: Path) -> NDArray[np.uint8]:
@@ -72,27 +79,36 @@ def read_index_png(path: Path) -> NDArray[np.uint8]:
         FileNotFoundError: no such file.
         ValueError: truncated, damaged, or a PNG of another kind, such as one that was saved as RGB.
     """
-    data = path.read_bytes()
-    if data.startswith(_PNG_START) and data[25:26] == b"\x03":
+    data = read_bytes(path)
+    if data.startswith(_PNG_START) and data[_PNG_COLOURS:_PNG_HEADER] == b"\x03":
         return _palette_indices(path, data)
-    return _read_png(path, b"\x08\x00", "palette indices, or one 8-bit channel (grey)")
+    return _decode_png(path, data, b"\x08\x00", "palette indices, or one 8-bit channel (grey)")
 
 
 def _palette_indices(path: Path, data: bytes) -> NDArray[np.uint8]:
     """(H, W) uint8 of a PNG with a palette, of which OpenCV would give the colours."""
+    if _PNG_END not in data:  # Pillow does not mind
+        raise _damaged(path, data)
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(image)
-    except (OSError, SyntaxError) as error:  # Pillow's ways to say that data is missing or damaged
-        message = f"truncated or damaged image: {path} ({error}); fetch the file again"
-        raise DataError(message, kind=Kind.UNREADABLE, file=path) from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's ways to say that it is damaged
+        raise _damaged(path, data) from error
 
 
-def _read_png(path: Path, kind: bytes, described: str) -> NDArray[np.uint8]:
-    """A PNG of one kind: bit depth and colour type, which the specification (IHDR) has at bytes 24 and 25."""
-    data = path.read_bytes()
-    if not data.startswith(_PNG_START) or data[24:26] != kind:
-        message = f"expected a PNG with {described}, got another kind of file: {path}"
+def _damaged(path: Path, data: bytes) -> DataError:
+    message = f"truncated or damaged image: {path} ({len(data)} bytes); fetch the file again"
+    return DataError(message, kind=Kind.UNREADABLE, file=path)
+
+
+def _decode_png(path: Path, data: bytes, kind: bytes, described: str) -> NDArray[np.uint8]:
+    """Decode a PNG that must be of one kind: the header's bit depth and kind of colours."""
+    is_png = data.startswith(_PNG_START)
+    if len(data) < _PNG_HEADER and (is_png or _PNG_START.startswith(data)):
+        raise _damaged(path, data)
+    if not is_png or data[_PNG_DEPTH:_PNG_HEADER] != kind:
+        found = f"one of {data[_PNG_DEPTH]} bits, {_PNG_KINDS.get(data[_PNG_COLOURS])}" if is_png else "no PNG"
+        message = f"expected a PNG with {described}, got {found}: {path}; use the original, converting loses its values"
         raise DataError(message, kind=Kind.UNREADABLE, file=path)
     return _decode(path, data, cv2.IMREAD_UNCHANGED)
 
@@ -104,10 +120,12 @@ def _decode(path: Path, data: bytes, flags: int) -> NDArray[np.uint8]:
         complete = data.endswith(_PNG_END)
     elif data.startswith(_JPEG_START) and not data.rstrip(b"\x00").endswith(_JPEG_END):
         complete = _pillow_reads(data)  # slow, only for files with something after their end, or without one
-    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if complete and data else None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if complete and data else None
+    except cv2.error as error:  # of a header that gives a size beyond OpenCV's limit
+        raise _damaged(path, data) from error
     if pixels is None:
-        message = f"truncated or damaged image: {path} ({len(data)} bytes); fetch the file again"
-        raise DataError(message, kind=Kind.UNREADABLE, file=path)
+        raise _damaged(path, data)
     return pixels  # type: ignore[return-value]
 
 
@@ -116,7 +134,7 @@ def _pillow_reads(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return False
     return True
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panoptic.data.faults import DataError, Kind, report, warn
+from panoptic.data.faults import DataError, Kind, read_bytes, report, warn
 from panoptic.data.masks import draw_runs, mask_boxes, stack_masks
 from panoptic.data.panoptic_entries import ImageId, contiguous_ids
 from panoptic.structures import Category, Instances
@@ -53,7 +53,7 @@ def read_instances_json(path: Path, categories: Sequence[Category]) -> Instances
 def load_instances_json(path: Path) -> Any:
     """What the JSON holds; raises FileNotFoundError or ValueError if it is none."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except ValueError as error:
         raise DataError(f"expected JSON in {path}, got: {error}", kind=Kind.UNREADABLE, file=path) from error
 
@@ -67,11 +67,16 @@ def collect_instances(path: Path, content: Any, categories: Sequence[Category]) 
         annotations = content["annotations"]
     except KeyError as error:
         raise DataError(f"an entry of {path} lacks the key {error}", kind=Kind.FORMAT, file=path) from error
+    except TypeError as error:
+        raise DataError(f"{path} is not as in COCO's instances format: {error}", kind=Kind.FORMAT, file=path) from error
     for entry in annotations:
         try:
             _add(path, entry, entries, things)
         except KeyError as error:
             report(DataError(f"an entry of {path} lacks the key {error}", kind=Kind.FORMAT, file=path))
+        except TypeError as error:
+            message = f"an entry of {path} is not as in COCO's instances format: {error}"
+            report(DataError(message, kind=Kind.FORMAT, file=path))
     return InstancesFile(path, entries, contiguous)
 
 

@@ -27,7 +27,8 @@ def paired(images: Sequence[str], truths: Collection[str], what: str) -> list[st
     """
     missing, stray = sorted(set(images) - set(truths)), sorted(set(truths) - set(images))
     if missing:
-        message = f"{len(missing)} of {len(images)} images have no {what}, the first is {missing[0]}"
+        counted = f"{len(missing)} of {len(images)} images have no {what}"
+        message = f"{counted}, the first is {missing[0]}; add these, or remove the images"
         error = MissingFileError(message, kind=Kind.MISSING_FILE)
         report_each(error, ((name, f"image {name} has no {what}") for name in missing))
     if stray:

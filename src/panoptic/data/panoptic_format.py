@@ -94,7 +94,7 @@ def check_files(file: PanopticFile) -> None:
     present = {Path(entry) for folder in folders if folder.is_dir() for entry in folder.glob("*.png")}
     missing, stray = sorted(expected - present), sorted(present - expected)
     if missing:
-        message = f"{len(missing)} PNGs of {file.path} are missing, the first is {missing[0]}"
+        message = f"{len(missing)} PNGs of {file.path} are missing, the first is {missing[0]}; add these"
         absent = MissingFileError(message, kind=Kind.MISSING_FILE)
         report_each(absent, ((path, f"no PNG {path}, which {file.path} lists") for path in missing))
     if stray:
@@ -141,7 +141,7 @@ def read_panoptic_map(
     """
     path = file.png_folder / annotation.png_name
     if not path.is_file():
-        message = f"no PNG {path} of image {annotation.image_id}, which {file.path} lists"
+        message = f"no PNG {path}, or a link that leads nowhere, of image {annotation.image_id}, which {file.path} lists"
         raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     segment_ids = read_panoptic_png(path)
     height, width = segment_ids.shape

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from panoptic.data.faults import DataError, Kind
+from panoptic.data.faults import DataError, Kind, MissingFileError
 
 
 def read_sbd_classes(path: Path) -> NDArray[np.uint8]:
@@ -54,7 +54,8 @@ def _read_map(path: Path, name: str, fields: dict[str, Any]) -> NDArray[np.uint8
 def _read_struct(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, Any]:
     """{field: its value} of a structure in a MATLAB file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; expected an annotation of SBD")
+        message = f"no file {path}, or a link that leads nowhere; expected an annotation of SBD"
+        raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     try:
         content = loadmat(path, variable_names=[name])
     except (ValueError, TypeError, IndexError, NotImplementedError, OSError, MatReadError, zlib.error) as error:
