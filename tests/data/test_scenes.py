@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from equal_samples import assert_equal_samples
 from torch.utils.data import DataLoader
 
 from panoptic.data.scenes import CATEGORIES, Scenes
@@ -18,14 +19,6 @@ PERSON, TIE, CAR, BALL = (next(c.id for c in CATEGORIES if c.name == name) for n
 def drawn_scenes(difficulty: str, split: str = "val") -> list[Sample]:
     scenes = Scenes(split, length=60, size=(97, 131), difficulty=difficulty)
     return [scenes[index] for index in range(len(scenes))]
-
-
-def assert_equal_samples(first: Sample, second: Sample) -> None:
-    assert torch.equal(first.image, second.image)
-    assert torch.equal(first.panoptic_map.segment_ids, second.panoptic_map.segment_ids)
-    assert first.panoptic_map.segments == second.panoptic_map.segments
-    for name in ("category_ids", "masks", "boxes", "scores", "is_crowd"):
-        assert torch.equal(getattr(first.instances, name), getattr(second.instances, name)), name
 
 
 def image_sum(dataset: Scenes, index: int) -> int:

@@ -46,9 +46,7 @@ def test_killed_anywhere(tmp_path, whole, place, count):
 def test_the_comparison_sees_another_seed(uninterrupted, whole):
     found = differences(uninterrupted("seed=1"), whole)
     assert "/metrics" in {path[: len("/metrics")] for path in found}
-    assert {f"/last/state_dict/{name}" for name in whole["last"]["state_dict"] if name.endswith("weight")} <= set(
-        found
-    )
+    assert {f"/last/state_dict/{name}" for name in whole["last"]["state_dict"] if name.endswith("weight")} <= set(found)
 
 
 def parts(group):

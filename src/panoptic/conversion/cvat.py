@@ -24,6 +24,7 @@ from panoptic.conversion.objects import (
 )
 from panoptic.data import panoptic_entries
 from panoptic.data.instances_format import load_instances_json
+from panoptic.data.masks import MAX_COORDINATE
 from panoptic.structures import Category
 
 BOXES = "annotations of a box alone were left out"
@@ -117,8 +118,11 @@ def _draw_polygons(
             flat = np.array(polygon, dtype=np.float64)
         except (TypeError, ValueError):
             raise ValueError(f"expected a polygon as x, y, x, y, ..., got {str(polygon)[:100]} in {where}") from None
-        if flat.ndim != 1 or flat.size % 2 or not np.isfinite(flat).all():
-            raise ValueError(f"expected a polygon as x, y, x, y, ..., got {str(polygon)[:100]} in {where}")
+        if flat.ndim != 1 or flat.size % 2 or not (np.abs(flat) <= MAX_COORDINATE).all():
+            raise ValueError(
+                f"expected a polygon as x, y, x, y, ..., got {str(polygon)[:100]} in {where}; "
+                f"coordinates go up to {MAX_COORDINATE}"
+            )
         points = flat.reshape(-1, 2)
         if len(points) < 3:
             notes.append(DEGENERATE)
@@ -182,19 +186,26 @@ def _faults_of_images(images: Sequence[Any]) -> list[str]:
         if wrong:
             faults.append(f"entry {number} of `images` lacks {', '.join(wrong)}: {str(image)[:100]}")
     for key in ("id", "file_name"):
-        counts = Counter(image.get(key) for image in images if isinstance(image, dict))
+        values = (image.get(key) for image in images if isinstance(image, dict))
+        counts = Counter(value for value in values if isinstance(value, int | str))
         faults += [f"{key} {value!r} occurs {count} times in `images`" for value, count in counts.items() if count > 1]
     return faults
 
 
 def _faults_of_annotations(annotations: Sequence[Any], images: Sequence[Any], known: set[int | None]) -> list[str]:
     """What is wrong with `annotations`."""
-    image_ids = {image.get("id") for image in images if isinstance(image, dict)}
+    image_ids = [image.get("id") for image in images if isinstance(image, dict)]
+    known_ids = {image_id for image_id in image_ids if isinstance(image_id, int | str)}
     faults = []
     for number, entry in enumerate(annotations):
         if not isinstance(entry, dict) or not {"id", "image_id", "category_id", "segmentation"} <= entry.keys():
             faults.append(f"entry {number} of `annotations` lacks id, image_id, category_id or segmentation")
-        elif entry["image_id"] not in image_ids:
+        elif not isinstance(entry["image_id"], int | str) or not isinstance(entry["category_id"], int):
+            faults.append(
+                f"entry {number} of `annotations` has image_id {entry['image_id']} and category_id "
+                f"{entry['category_id']}, expected ids as in `images` and `categories`"
+            )
+        elif entry["image_id"] not in known_ids:
             faults.append(f"annotation {entry['id']} is of image {entry['image_id']}, which `images` does not list")
         elif entry["category_id"] not in known:
             faults.append(

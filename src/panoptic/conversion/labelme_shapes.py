@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panoptic.conversion.objects import CLIPPED, DEGENERATE, EMPTY, area_of, encode, encode_polygons, is_outside
+from panoptic.data.masks import MAX_COORDINATE
 
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
 """Kinds of shapes that are left out."""
@@ -73,8 +74,11 @@ def _points(points: Any, where: str) -> NDArray[np.float64]:
         array = np.array(points or np.zeros((0, 2)), dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"expected points as pairs of numbers, got {str(points)[:100]} in {where}") from None
-    if array.ndim != 2 or array.shape[1] != 2 or not np.isfinite(array).all():
-        raise ValueError(f"expected points as pairs of numbers, got {str(points)[:100]} in {where}")
+    if array.ndim != 2 or array.shape[1] != 2 or not (np.abs(array) <= MAX_COORDINATE).all():
+        raise ValueError(
+            f"expected points as pairs of numbers, got {str(points)[:100]} in {where}; "
+            f"coordinates go up to {MAX_COORDINATE}"
+        )
     return array
 
 

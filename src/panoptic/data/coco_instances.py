@@ -12,7 +12,7 @@ import torch
 from panoptic.data.faults import DataError, Kind, report
 from panoptic.data.images import check_images_present, read_image
 from panoptic.data.instances_format import collect_instances, load_instances_json, read_instances
-from panoptic.data.panoptic_entries import ImageId
+from panoptic.data.panoptic_entries import ImageId, text_of
 from panoptic.structures import (
     VOID,
     Category,
@@ -112,7 +112,7 @@ def _thing_categories(path: Path, content: Any) -> list[Category]:
         listed = sorted(entry["id"] for entry in content["categories"])
         firsts = {entry["id"]: entry for entry in reversed(content["categories"])}
         categories = [
-            Category(number, firsts[i]["name"], True, firsts[i].get("supercategory"), dataset_category_id=i)
+            Category(number, text_of(firsts[i], "name"), True, firsts[i].get("supercategory"), dataset_category_id=i)
             for number, i in enumerate(sorted(firsts))
         ]
     except KeyError as error:
@@ -140,7 +140,7 @@ def _images(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise DataError(f"{path} has no images; expected at least one", kind=Kind.FORMAT, file=path)
     by_id: dict[ImageId, dict[str, Any]] = {}
     for image in images:
-        if "file_name" not in image:
+        if not isinstance(image.get("file_name"), str):
             message = f"image {image['id']} in {path} has no file_name; add it"
             report(DataError(message, kind=Kind.FORMAT, file=path))
         elif image["id"] in by_id:

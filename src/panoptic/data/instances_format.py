@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from panoptic.data.faults import DataError, Kind, read_bytes, report, warn
-from panoptic.data.masks import draw_runs, mask_boxes, stack_masks
+from panoptic.data.masks import MAX_COORDINATE, draw_runs, mask_boxes, stack_masks
 from panoptic.data.panoptic_entries import ImageId, contiguous_ids
 from panoptic.structures import Category, Instances
 
@@ -64,7 +64,7 @@ def collect_instances(path: Path, content: Any, categories: Sequence[Category]) 
     things = {dataset_id for dataset_id, number in contiguous.items() if categories[number].is_thing}
     try:
         entries: dict[ImageId, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-        annotations = content["annotations"]
+        annotations = list(content["annotations"])
     except KeyError as error:
         raise DataError(f"an entry of {path} lacks the key {error}", kind=Kind.FORMAT, file=path) from error
     except TypeError as error:
@@ -128,37 +128,74 @@ def read_instances(file: InstancesFile, image_id: ImageId, size: tuple[int, int]
 
 def _draw(path: Path, entry: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.bool_] | None:
     """The mask (H, W) of one annotation: polygons, or run lengths as numbers or as a string; None after a fault."""
+    where = f"annotation {entry['id']} in {path}"
+    try:
+        if isinstance(entry["segmentation"], list):
+            counts = _polygon_counts(path, where, entry["segmentation"], size)
+        else:
+            counts = _run_length_counts(path, where, entry["segmentation"], size)
+    except DataError as error:
+        report(error)
+        return None
+    return draw_runs(np.array(counts, dtype=np.int64), *size)
+
+
+def _polygon_counts(path: Path, where: str, polygons: Sequence[Any], size: tuple[int, int]) -> list[int]:
+    """The run lengths of polygons, x, y, x, y, ... each."""
     height, width = size
-    segmentation = entry["segmentation"]
-    if isinstance(segmentation, list):
-        if any(len(polygon) % 2 for polygon in segmentation):
-            message = f"a polygon of annotation {entry['id']} in {path} has an odd number of coordinates"
-            report(DataError(message, kind=Kind.FORMAT, file=path))
-            return None
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]  # two points or fewer have no area
-        if not polygons:
-            return np.zeros(size, dtype=np.bool_)
-        _warn_of_points_outside(path, entry, polygons, size)
-        counts = _run_lengths(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
-    else:
-        if list(segmentation["size"]) != [height, width]:
-            message = f"annotation {entry['id']} in {path} has size {segmentation['size']}, its image {[height, width]}"
-            report(DataError(message, kind=Kind.SIZE, file=path))
-            return None
+    kept = []
+    for polygon in polygons:
         try:
-            counts = _run_lengths(segmentation)
-        except (ValueError, RuntimeError) as error:  # the library's, of a string that it cannot read
-            message = f"the run lengths of annotation {entry['id']} in {path} cannot be read: {error}"
-            report(DataError(message, kind=Kind.FORMAT, file=path))
-            return None
-        if sum(counts) != height * width or min(counts) < 0:  # drawing would write past the mask's end
-            message = (
-                f"the run lengths of annotation {entry['id']} in {path} add up to {sum(counts)} pixels, "
-                f"expected {height} x {width} = {height * width}, and none below 0"
-            )
-            report(DataError(message, kind=Kind.FORMAT, file=path))
-            return None
-    return draw_runs(np.array(counts, dtype=np.int64), height, width)
+            flat = np.array(polygon, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise _no_polygon(path, where, polygon) from error
+        if flat.ndim != 1 or not (np.abs(flat) <= MAX_COORDINATE).all():
+            raise _no_polygon(path, where, polygon)
+        if len(flat) % 2:
+            message = f"a polygon of {where} has an odd number of coordinates"
+            raise DataError(message, kind=Kind.FORMAT, file=path)
+        if len(flat) >= 6:  # two points or fewer have no area
+            kept.append(flat)
+    if not kept:
+        return [height * width]
+    _warn_of_points_outside(path, where, np.concatenate(kept).reshape(-1, 2), size)
+    return _run_lengths(coco_mask.merge(coco_mask.frPyObjects([flat.tolist() for flat in kept], height, width)))
+
+
+def _no_polygon(path: Path, where: str, polygon: Any) -> DataError:
+    message = (
+        f"expected polygons of {where} as lists x, y, x, y, ... of numbers up to {MAX_COORDINATE}, "
+        f"got {str(polygon)[:100]}"
+    )
+    return DataError(message, kind=Kind.FORMAT, file=path)
+
+
+def _run_length_counts(path: Path, where: str, runs: Any, size: tuple[int, int]) -> list[int]:
+    """The run lengths of COCO's {"size": [H, W], "counts": ...}, which must be those of the image."""
+    height, width = size
+    if not isinstance(runs, dict) or not {"size", "counts"} <= runs.keys():
+        message = f"expected polygons, or run lengths with `size` and `counts`, as segmentation of {where}"
+        raise DataError(message, kind=Kind.FORMAT, file=path)
+    if runs["size"] != [height, width]:
+        message = f"{where} has size {runs['size']}, its image {[height, width]}"
+        raise DataError(message, kind=Kind.SIZE, file=path)
+    given = runs["counts"]
+    is_list = isinstance(given, list) and all(isinstance(count, int) for count in given)
+    if not is_list and not isinstance(given, str):
+        message = f"expected run lengths of {where} as whole numbers or as a string, got {str(given)[:50]}"
+        raise DataError(message, kind=Kind.FORMAT, file=path)
+    try:
+        counts = _run_lengths(runs)
+    except (ValueError, RuntimeError) as error:  # the library's, of a string that it cannot read
+        message = f"the run lengths of {where} cannot be read: {error}"
+        raise DataError(message, kind=Kind.FORMAT, file=path) from error
+    if sum(counts) != height * width or min(counts) < 0:  # drawing would write past the mask's end
+        message = (
+            f"the run lengths of {where} add up to {sum(counts)} pixels, "
+            f"expected {height} x {width} = {height * width}, and none below 0"
+        )
+        raise DataError(message, kind=Kind.FORMAT, file=path)
+    return counts
 
 
 def _run_lengths(runs: Mapping[str, Any]) -> list[int]:
@@ -167,16 +204,13 @@ def _run_lengths(runs: Mapping[str, Any]) -> list[int]:
     return counts if isinstance(counts, list) else mask_api.toUncompressedRLE([runs])[0]["counts"]
 
 
-def _warn_of_points_outside(
-    path: Path, entry: Mapping[str, Any], polygons: Sequence[Sequence[float]], size: tuple[int, int]
-) -> None:
-    """Points beyond the border by more than a pixel: what lies there is cut off."""
+def _warn_of_points_outside(path: Path, where: str, points: NDArray[np.float64], size: tuple[int, int]) -> None:
+    """Points (P, 2), x and y in pixels, beyond the border by more than a pixel: what lies there is cut off."""
     height, width = size
-    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])  # (P, 2) x y
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
         message = (
-            f"a polygon of annotation {entry['id']} in {path} spans x {left:g}..{right:g} and y {top:g}..{bottom:g}, "
+            f"a polygon of {where} spans x {left:g}..{right:g} and y {top:g}..{bottom:g}, "
             f"its image {width} x {height}; what lies outside is cut off"
         )
         warn(DataError(message, kind=Kind.OUTSIDE, file=path))

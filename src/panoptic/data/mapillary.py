@@ -19,6 +19,7 @@ import torch
 from panoptic.data.faults import DataError, Kind, MissingFileError
 from panoptic.data.images import read_grey16_png
 from panoptic.data.pairing import paired, read_sample
+from panoptic.data.panoptic_entries import text_of
 from panoptic.data.panoptic_format import check_files, read_panoptic_json, read_panoptic_map
 from panoptic.data.value_maps import look_up
 from panoptic.structures import (
@@ -213,7 +214,7 @@ def evaluated_categories(path: Path, labels: Sequence[Mapping[str, Any]]) -> lis
                 evaluated.append(
                     Category(
                         id=len(evaluated),
-                        name=entry["readable"],
+                        name=text_of(entry, "readable"),
                         is_thing=bool(entry["instances"]),
                         group=entry["name"].rpartition("--")[0] or None,
                         colour=(red, green, blue),

@@ -11,6 +11,9 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+MAX_COORDINATE = 1_000_000
+"""Of a polygon's points, in pixels: drawing takes memory by the length of the outline, and overflows far beyond."""
+
 
 def stack_masks(masks: Sequence[NDArray[np.uint8]] | Sequence[NDArray[np.bool_]], size: tuple[int, int]) -> Tensor:
     """(N, H, W) bool from N masks of `size` (H, W); N may be 0."""

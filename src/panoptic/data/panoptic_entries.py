@@ -49,6 +49,14 @@ def contiguous_ids(categories: Sequence[Category]) -> dict[int, int]:
     return {c.id if c.dataset_category_id is None else c.dataset_category_id: c.id for c in categories}
 
 
+def text_of(entry: Mapping[str, Any], key: str) -> str:
+    """The text of an entry's key; raises KeyError without it, TypeError if it is none."""
+    value = entry[key]
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text as {key}, got {value!r}")
+    return value
+
+
 def read_categories(path: Path, content: Mapping[str, Any]) -> list[Category]:
     """The file's categories, numbered 0..C-1 by their ids in the data set."""
     if not content.get("categories"):
@@ -61,7 +69,7 @@ def read_categories(path: Path, content: Mapping[str, Any]) -> list[Category]:
         categories = [
             Category(
                 id=number,
-                name=firsts[dataset_id]["name"],
+                name=text_of(firsts[dataset_id], "name"),
                 is_thing=bool(firsts[dataset_id]["isthing"]),
                 group=firsts[dataset_id].get("supercategory"),
                 colour=_colour(firsts[dataset_id].get("color")),
@@ -96,6 +104,8 @@ def read_images(path: Path, entries: Sequence[Mapping[str, Any]]) -> dict[ImageI
             if entry["id"] in images:
                 message = f"{path} lists an image id twice in `images`: {entry['id']}"
                 report(DataError(message, kind=Kind.REPEATED, file=path))
+            if "file_name" in entry:
+                text_of(entry, "file_name")
             images.setdefault(entry["id"], entry)
     return images
 
@@ -156,7 +166,7 @@ def _read_annotation(
             infos.append(info)
     return PanopticAnnotation(
         image_id,
-        entry["file_name"],
+        text_of(entry, "file_name"),
         tuple(segments.values()),
         image.get("file_name"),
         size,
