@@ -141,8 +141,7 @@ def read_panoptic_map(
     """
     path = file.png_folder / annotation.png_name
     if not path.is_file():
-        png = f"no PNG {path}, or a link that leads nowhere"
-        message = f"{png}, of image {annotation.image_id}, which {file.path} lists"
+        message = f"no PNG {path} of image {annotation.image_id}, which {file.path} lists, or a link that leads nowhere; add it"
         raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     segment_ids = read_panoptic_png(path)
     height, width = segment_ids.shape
