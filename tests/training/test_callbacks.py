@@ -10,8 +10,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from sweeps.wandb_records import read_records
 from tiny_training import TINY, compose, data_and_module, plain_trainer
+from wandb_records import read_records
 
 from panoptic.__main__ import main
 from panoptic.assembly import build_trainer
