@@ -1,14 +1,16 @@
 """A training step with each loss balancer over one with `balancing=fixed`, in time and memory, for 2, 5 and 8 tasks.
 
-Run with `python benchmarks/bench_balancing.py`; about ten minutes on two cores. All balancers take turns on one
-network, `experiment=deeperlab_scenes` with two of its five heads, with all, and with three semantic heads more. Beside
-them stands the usual recipe, which goes back through the whole network once per task, as a loop by hand does it.
+Run with `python benchmarks/bench_balancing.py`; about twenty minutes on two cores. All balancers take turns on one
+network, `experiment=deeperlab_scenes` with two of its five heads, with all, and with three semantic heads more; those
+of `sweeps/balancing_oanet.yaml` on `experiment=oanet_scenes`. Beside them stands the usual recipe, which goes back
+through the whole network once per task, as a loop by hand does it.
 """
 
 import argparse
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import torch
 from measuring import peak_of, seconds_of
@@ -22,22 +24,37 @@ from panoptic.instantiation import build
 
 STRATEGIES = sorted(path.stem for path in (config_folder() / "balancing").glob("*.yaml"))
 USUAL = "usual recipe"
-NUM_TASKS = (2, 5, 8)
 ROUNDS = {"cpu": 24, "cuda": 60}
 VALUE_BAR, GRADIENT_BAR = 1.02, 1.6
 """Times a fixed step, for strategies that read values of losses and for those that read gradients."""
 OF_VALUES = {"uncertainty", "dynamic_weight_average", "random_weighting", "geometric_mean"}
 APART = {"fixed", "famo", USUAL}
 """Without a bar: famo has a second forward pass."""
-CHOICES = ["experiment=deeperlab_scenes", "data.train.length=16", "data.batch_size=8", "data.num_workers=0"]
 
 
-def make_parts(num_tasks, device):
+@dataclass(frozen=True)
+class Case:
+    """What a table is of: the first heads of an experiment, filled up with semantic ones, and strategies."""
+
+    experiment: str
+    batch_size: int
+    num_tasks: int
+    strategies: list[str]
+
+
+CASES = {
+    **{f"deeperlab_{n}": Case("deeperlab_scenes", 8, n, STRATEGIES) for n in (2, 5, 8)},
+    "oanet": Case("oanet_scenes", 4, 3, ["fixed", "pcgrad", "uncertainty", "upgrad"]),
+}
+
+
+def make_parts(case, device):
     """A network of so many heads, and a batch."""
-    config = resolved(load_config("train", CHOICES))
+    choices = [f"experiment={case.experiment}", f"data.batch_size={case.batch_size}"]
+    config = resolved(load_config("train", [*choices, "data.train.length=16", "data.num_workers=0"]))
     heads = config["heads"]
-    more = {f"semantic_{number}": heads["semantic"] for number in range(num_tasks - len(heads))}
-    config["heads"] = dict(list(({**heads, **more}).items())[:num_tasks])
+    more = {f"semantic_{number}": heads["semantic"] for number in range(case.num_tasks - len(heads))}
+    config["heads"] = dict(list(({**heads, **more}).items())[: case.num_tasks])
     config["loss_weights"] = {}
     data = build_data(config)
     network = build_module(config, data).network.to(device).train()
@@ -85,9 +102,9 @@ def usual_step(network, batch, optimizer):
     optimizer.step()
 
 
-def make_steps(names, num_tasks, device):
+def make_steps(names, case, device):
     """{name: a step without arguments}, all of one network."""
-    network, batch = make_parts(num_tasks, device)
+    network, batch = make_parts(case, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
     steps = {}
     for name in names:
@@ -99,9 +116,9 @@ def make_steps(names, num_tasks, device):
     return steps
 
 
-def measure_times(num_tasks, device):
+def measure_times(case, device):
     """{name: quotients of its step and the fixed one of the same round}, and the median of the latter in seconds."""
-    steps = make_steps([*STRATEGIES, USUAL], num_tasks, device)
+    steps = make_steps([*case.strategies, USUAL], case, device)
     for step in steps.values():
         step()
     seconds = {name: [] for name in steps}
@@ -134,9 +151,9 @@ def own_seconds(name, network, device):
     return statistics.median([seconds_of(work, device) for _ in range(500)])
 
 
-def measure_peak(name, num_tasks, device):
+def measure_peak(name, case_name, device):
     """Megabytes of three steps beside weights and batch, in a process of its own."""
-    command = [sys.executable, __file__, "--peak", name, "--tasks", str(num_tasks), "--device", device]
+    command = [sys.executable, __file__, "--peak", name, "--case", case_name, "--device", device]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -147,11 +164,13 @@ def bar_of(name):
     return VALUE_BAR if name in OF_VALUES else GRADIENT_BAR
 
 
-def report(num_tasks, device):
-    """Print a table; whether every bar holds, and the ratios."""
-    ratios, fixed = measure_times(num_tasks, device)
-    peaks = {name: measure_peak(name, num_tasks, device) for name in ratios}
-    title = f"{num_tasks} tasks, {device}: a step with balancing=fixed takes {1000 * fixed:.0f} ms"
+def report(case_name, device):
+    """Print a table; whether every bar holds."""
+    case = CASES[case_name]
+    ratios, fixed = measure_times(case, device)
+    peaks = {name: measure_peak(name, case_name, device) for name in ratios}
+    what = f"{case.experiment}, {case.num_tasks} tasks, {device}"
+    title = f"{what}: a step with balancing=fixed takes {1000 * fixed:.0f} ms"
     table = Table("balancing", "time", "95 % interval", "memory", "bar", "", title=title)
     passed = True
     for name, values in ratios.items():
@@ -175,7 +194,7 @@ def verdict_of(low, median, bar):
 
 def report_own_work(device):
     """Print what the strategies of values do beside a step, too little for the tables to resolve."""
-    network, _ = make_parts(5, "cpu")
+    network, _ = make_parts(CASES["deeperlab_5"], "cpu")
     fixed = own_seconds("fixed", network, device)
     for name in sorted(OF_VALUES):
         more = 1000 * (own_seconds(name, network, device) - fixed)
@@ -186,15 +205,16 @@ def main():
     """Print the ratios and whether they pass; the exit status is 1 if one does not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", help="print the memory of steps with one balancer and stop")
-    parser.add_argument("--tasks", type=int, choices=NUM_TASKS, help="so many tasks alone")
+    parser.add_argument("--case", choices=CASES, help="one table alone")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(2)
     if options.peak is not None:
-        print(peak_of(make_steps([options.peak], options.tasks, options.device)[options.peak], options.device))
+        case = CASES[options.case]
+        print(peak_of(make_steps([options.peak], case, options.device)[options.peak], options.device))
         return 0
-    chosen = NUM_TASKS if options.tasks is None else (options.tasks,)
-    passed = [report(num_tasks, options.device) for num_tasks in chosen]
+    chosen = CASES if options.case is None else (options.case,)
+    passed = [report(case_name, options.device) for case_name in chosen]
     report_own_work(options.device)
     return 0 if all(passed) else 1
 

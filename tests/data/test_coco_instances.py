@@ -142,6 +142,8 @@ def test_statistics_are_those_of_imagenet_unless_given(tiny):
         (lambda c: c.pop("images"), r"an entry of .*instances\.json lacks the key 'images'"),
         (lambda c: c.update(images=[], annotations=[]), r"instances\.json has no images; expected at least one"),
         (lambda c: c["images"][1].pop("file_name"), r"image 5 in .*instances\.json has no file_name; add it"),
+        (lambda c: c["images"][1].update(file_name=7), r"image 5 in .*instances\.json has no file_name; add it"),
+        (lambda c: c["categories"][0].update(name=5), r"the categories of .*\.json are not .*a text as name, got 5"),
         (lambda c: c["images"].append(c["images"][0]), r"instances\.json lists an image id twice in `images`"),
         (lambda c: c["annotations"][0].update(category_id=4), r"unknown category id 4 in .*json, annotation 1"),
     ],

@@ -115,6 +115,7 @@ def test_instances_are_drawn_from_polygons_and_run_lengths(tmp_path):
         (compressed_runs(np.ones((9, 17))), r"add up to 153 pixels, expected 12 x 17 = 204"),
         (compressed_runs(np.ones((20, 17))), r"cannot be read: RLE counts exceed the mask dimensions"),
         ("abc", r"cannot be read: RLE string is malformed: early end"),
+        ("größe", r"cannot be read: RLE string is malformed: early end"),
     ],
 )
 def test_run_lengths_that_do_not_fit_the_image_are_an_error(tmp_path, counts, message):
@@ -145,6 +146,27 @@ def test_a_wrong_annotation_is_an_error_when_the_data_set_is_opened(tmp_path, an
     [
         ([[0, 0, 3, 0, 3, 3, 1]], "a polygon of annotation 5 in .* has an odd number of coordinates"),
         ({"size": [17, 12], "counts": [204]}, r"annotation 5 in .* has size \[17, 12\], its image \[12, 17\]"),
+        ({"size": 5, "counts": [204]}, r"annotation 5 in .* has size 5, its image \[12, 17\]"),
+        ({"size": [12, 17], "counts": [3.5, 200.5]}, r"run lengths of annotation 5 in .* as whole numbers or .*3\.5"),
+        ({"size": [12, 17], "counts": None}, r"expected run lengths of annotation 5 in .* or as a string, got None"),
+        *[
+            (
+                segmentation,
+                r"expected polygons, or run lengths with `size` and `counts`, as segmentation of annotation 5",
+            )
+            for segmentation in (None, "polygon", 7, {"size": [12, 17]}, {"counts": [204]})
+        ],
+        *[
+            (
+                [polygon],
+                r"expected polygons of annotation 5 in .* as lists x, y, x, y, \.\.\. of numbers up to 1000000, got",
+            )
+            for polygon in (7, "x", [1, 2, None, 2, 5, 5], [[1, 2], [5, 2], [5, 5]], [0, 0, 1e6 + 1, 0, 3, 3])
+        ],
+        *[
+            ([[0, 0, far, 0, 3, 3]], r"expected polygons of annotation 5 in .*, got \[0, 0, ")
+            for far in (-1e15, float("inf"), float("nan"))  # which json writes and reads
+        ],
     ],
 )
 def test_a_wrong_mask_is_an_error_that_names_the_annotation(tmp_path, segmentation, message):
@@ -173,6 +195,42 @@ def test_an_instances_file_that_is_not_json_or_lacks_a_key_is_an_error(tmp_path)
     path.write_text('{"annotations": []}')
     with pytest.raises(ValueError, match=r"an entry of .*instances\.json lacks the key 'images'"):
         open_tiny(tiny, instances_json=path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*instances\.json, or a link that leads nowhere"):
+        open_tiny(tiny, instances_json=path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: [],
+        lambda c: {**c, "images": 3},
+        lambda c: {**c, "images": ["100_photo.png"]},
+        lambda c: {**c, "annotations": None},
+    ],
+)
+def test_an_instances_file_of_another_form_is_an_error(tmp_path, change):
+    tiny = write_tiny_coco(tmp_path)
+    path = write_instances(tiny, [])
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=r"instances\.json is not as in COCO's instances format: "):
+        open_tiny(tiny, instances_json=path)
+
+
+@pytest.mark.parametrize("changes", [{"category_id": [3]}, {"image_id": {}}])
+def test_an_annotation_whose_ids_are_none_is_an_error(tmp_path, changes):
+    tiny = write_tiny_coco(tmp_path)
+    entry = {"id": 5, "image_id": 100, "category_id": 3, "segmentation": [], **changes}
+    with pytest.raises(ValueError, match=r"an entry of .*instances\.json is not as in COCO's instances format: unhash"):
+        open_tiny(tiny, instances_json=write_instances(tiny, [entry]))
+
+
+def test_a_polygon_at_the_farthest_that_can_be_drawn_is_cut_off_at_the_border(tmp_path):
+    tiny = write_tiny_coco(tmp_path)
+    square = [-1e6, -1e6, 1e6, -1e6, 1e6, 1e6, -1e6, 1e6]
+    entry = {"id": 5, "image_id": 100, "category_id": 3, "segmentation": [square]}
+    (mask,) = open_tiny(tiny, instances_json=write_instances(tiny, [entry]))[0].instances.masks
+    assert mask.all()
 
 
 @needs_samples

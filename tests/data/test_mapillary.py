@@ -188,6 +188,7 @@ def edit_panoptic(root, change):
         (lambda c: c["labels"][0].pop("readable"), r"a label of .*config\.json lacks the key 'readable'"),
         (lambda c: c["labels"][0].update(color=[1, 2]), r"the labels of .*config\.json are not as in Mapillary Vistas"),
         (lambda c: c["labels"][0].update(readable="Car"), r"config\.json .*category names must be unique"),
+        (lambda c: c["labels"][0].update(readable=7), r"config\.json .*expected a text as readable, got 7"),
     ],
 )
 def test_a_wrong_configuration_is_named(root, change, message):

@@ -115,6 +115,12 @@ def _edit(tiny, change):
         (lambda c: c["categories"][0].update(id=3), "lists a category id twice"),
         (lambda c: c["categories"][0].update(name="car"), r"tiny\.json: category names must be unique"),
         (lambda c: c["annotations"][0].pop("file_name"), "an entry of .*tiny.json lacks the key 'file_name'"),
+        (
+            lambda c: c["annotations"][0].update(file_name=7),
+            r"an entry of .*tiny\.json .*: expected a text as file_name",
+        ),
+        (lambda c: c["images"][0].update(file_name=None), r"an entry of .*tiny\.json .*a text as file_name, got None"),
+        (lambda c: c["categories"][0].update(name=5), r"a category of .*tiny\.json .*: expected a text as name, got 5"),
         (lambda c: c["annotations"][1].update(image_id=100), "more than one annotation of image 100"),
         (
             lambda c: c["annotations"][0]["segments_info"][1].update(category_id=77),

@@ -134,8 +134,9 @@ def _labels_as_things(paths: Sequence[Path]) -> list[Category]:
 
 def _read(path: Path) -> dict[str, Any]:
     """The content of a file, with what every labelme file has."""
+    data = read_bytes(path)
     try:
-        content: Any = json.loads(read_bytes(path))
+        content: Any = json.loads(data)
     except ValueError as error:
         raise ValueError(f"expected JSON in {path}, got: {error}") from error
     has_shapes = isinstance(content, dict) and isinstance(content.get("shapes"), list)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from panoptic.data.faults import DataError, Kind, MissingFileError, is_recording, read_bytes, report_each, warn
+
+WRITTEN_OTHERWISE = "there is one whose accents Unicode writes otherwise (NFC, NFD); rename it"
+"""Advice for a file that seems to be there."""
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
@@ -139,6 +143,11 @@ def _pillow_reads(data: bytes) -> bool:
     return True
 
 
+def is_written_otherwise(name: str, names: Iterable[str]) -> bool:
+    """Whether a name is among others but for how Unicode writes accents, which archives made on macOS change."""
+    return unicodedata.normalize("NFC", name) in {unicodedata.normalize("NFC", other) for other in names}
+
+
 def check_images_present(paths: Sequence[Path], listed_in: Path) -> None:
     """Raise FileNotFoundError unless every image is there.
 
@@ -149,9 +158,8 @@ def check_images_present(paths: Sequence[Path], listed_in: Path) -> None:
     present = {entry for folder in {path.parent for path in paths} if folder.is_dir() for entry in folder.iterdir()}
     missing = [path for path in paths if path not in present]
     if missing:
-        message = (
-            f"{len(missing)} of {len(paths)} images of {listed_in} are missing, the first is {missing[0]}; "
-            "check the option image_folder"
-        )
+        counted = f"{len(missing)} of {len(paths)} images of {listed_in} are missing, the first is {missing[0]}"
+        is_there = is_written_otherwise(str(missing[0]), map(str, present))
+        message = f"{counted}; {WRITTEN_OTHERWISE if is_there else 'check the option image_folder'}"
         error = MissingFileError(message, kind=Kind.MISSING_FILE)
         report_each(error, ((path, f"no image {path}, which {listed_in} lists") for path in missing))

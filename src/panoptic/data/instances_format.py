@@ -52,8 +52,9 @@ def read_instances_json(path: Path, categories: Sequence[Category]) -> Instances
 
 def load_instances_json(path: Path) -> Any:
     """What the JSON holds; raises FileNotFoundError or ValueError if it is none."""
+    data = read_bytes(path)
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(data)
     except ValueError as error:
         raise DataError(f"expected JSON in {path}, got: {error}", kind=Kind.UNREADABLE, file=path) from error
 

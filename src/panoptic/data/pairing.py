@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from panoptic.data.faults import DataError, Kind, MissingFileError, read_both, report_each
-from panoptic.data.images import read_image
+from panoptic.data.images import WRITTEN_OTHERWISE, is_written_otherwise, read_image
 from panoptic.structures import PanopticMap, Sample
 
 
@@ -28,7 +28,9 @@ def paired(images: Sequence[str], truths: Collection[str], what: str) -> list[st
     missing, stray = sorted(set(images) - set(truths)), sorted(set(truths) - set(images))
     if missing:
         counted = f"{len(missing)} of {len(images)} images have no {what}"
-        message = f"{counted}, the first is {missing[0]}; add these, or remove the images"
+        is_there = is_written_otherwise(missing[0], stray)
+        advice = WRITTEN_OTHERWISE if is_there else "add these, or remove the images"
+        message = f"{counted}, the first is {missing[0]}; {advice}"
         error = MissingFileError(message, kind=Kind.MISSING_FILE)
         report_each(error, ((name, f"image {name} has no {what}") for name in missing))
     if stray:

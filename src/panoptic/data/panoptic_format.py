@@ -141,7 +141,10 @@ def read_panoptic_map(
     """
     path = file.png_folder / annotation.png_name
     if not path.is_file():
-        message = f"no PNG {path} of image {annotation.image_id}, which {file.path} lists, or a link that leads nowhere; add it"
+        message = (
+            f"no PNG {path} of image {annotation.image_id}, which {file.path} lists, "
+            "or a link that leads nowhere; add it"
+        )
         raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
     segment_ids = read_panoptic_png(path)
     height, width = segment_ids.shape
