@@ -46,3 +46,12 @@ def test_entries_that_do_not_fit_in_one_row_go_to_the_next():
     assert narrow.shape[0] == 5 * wide.shape[0]  # two entries a row
     for number in range(1, 9):
         assert (narrow == (number, 0, 0)).all(-1).sum() > 100
+
+
+def test_a_legend_of_twice_the_scale_is_twice_as_large():
+    entries = [LegendEntry(f"category {number}", (number, 0, 0)) for number in range(5)]
+    usual, large = draw_legend(entries, width=300), draw_legend(entries, width=600, scale=2)
+    assert large.shape == (2 * usual.shape[0], 600, 3)
+    for number in range(1, 5):  # a swatch has an outline of one pixel
+        assert (usual == (number, 0, 0)).all(-1).sum() == 14 * 14
+        assert (large == (number, 0, 0)).all(-1).sum() == 30 * 30

@@ -45,6 +45,13 @@ def test_large_images_keep_their_size():
     assert picture.shape == (401, 603, 3)
 
 
+@pytest.mark.parametrize(("width", "times"), [(1200, 1), (2400, 2), (3500, 3)])
+def test_the_legend_of_an_image_larger_than_screens_grows_with_it(width, times):
+    drawn = overlay(torch.zeros(3, 40, width, dtype=torch.uint8), draw(*["a" * width] * 40), CATEGORIES)
+    small = overlay(torch.zeros(3, 40, 600, dtype=torch.uint8), draw(*["a" * 600] * 40), CATEGORIES)
+    assert drawn.shape[0] - 40 == times * (small.shape[0] - 40)
+
+
 def test_full_opacity_shows_the_colours_themselves_and_instances_differ():
     picture = overlay(GREY_IMAGE, MAP, CATEGORIES, opacity=1.0)
     assert centre(picture, 0, 4) == SKY

@@ -22,6 +22,8 @@ _TEXT_HEIGHT = 15
 _SWATCH = 16
 _ROW = 26
 _GAP = 18
+_SPACE = 6
+"""Between a swatch and its text."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class LegendEntry:
 
 
 @cache
-def font(height: int = _TEXT_HEIGHT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font, `height` in pixels."""
     return ImageFont.load_default(height)
 
@@ -65,31 +67,39 @@ def legend_entries(maps: Sequence[PanopticMap], categories: Sequence[Category]) 
     return entries
 
 
-def draw_legend(entries: Sequence[LegendEntry], width: int) -> NDArray[np.uint8]:
-    """(h, width, 3) uint8: swatches and texts in rows; `width` in pixels, a text wider than that is cut off."""
-    places, x, y = [], _GAP // 2, 0
+def draw_legend(entries: Sequence[LegendEntry], width: int, scale: int = 1) -> NDArray[np.uint8]:
+    """(h, width, 3) uint8: swatches and texts in rows.
+
+    Args:
+        entries: in this order.
+        width: in pixels; a text wider than that is cut off.
+        scale: times the usual size of swatches and texts.
+    """
+    swatch, row, gap, space = (scale * size for size in (_SWATCH, _ROW, _GAP, _SPACE))
+    letters = font(scale * _TEXT_HEIGHT)
+    places, x, y = [], gap // 2, 0
     for entry in entries:
-        needed = _SWATCH + 6 + int(font().getlength(entry.text)) + _GAP
-        if x > _GAP // 2 and x + needed > width:
-            x, y = _GAP // 2, y + _ROW
+        needed = swatch + space + int(letters.getlength(entry.text)) + gap
+        if x > gap // 2 and x + needed > width:
+            x, y = gap // 2, y + row
         places.append((x, y))
         x += needed
-    strip = Image.new("RGB", (width, y + _ROW), PAPER)
+    strip = Image.new("RGB", (width, y + row), PAPER)
     pen = ImageDraw.Draw(strip)
-    top = (_ROW - _SWATCH) // 2
-    for entry, (left, row) in zip(entries, places, strict=True):
-        swatch = (left, row + top, left + _SWATCH - 1, row + top + _SWATCH - 1)
+    for entry, (left, y) in zip(entries, places, strict=True):
+        top = y + (row - swatch) // 2
         if entry.colour is None:
-            strip.paste(Image.fromarray(hatch(_SWATCH, _SWATCH)), swatch[:2])
-        pen.rectangle(swatch, entry.colour, INK)
-        pen.text((left + _SWATCH + 6, row + _ROW // 2), entry.text, INK, font(), anchor="lm")
+            strip.paste(Image.fromarray(hatch(swatch, swatch)), (left, top))
+        pen.rectangle((left, top, left + swatch - 1, top + swatch - 1), entry.colour, INK)
+        pen.text((left + swatch + space, y + row // 2), entry.text, INK, letters, anchor="lm")
     return np.array(strip)
 
 
-def draw_title(text: str, width: int) -> NDArray[np.uint8]:
-    """(h, width, 3) uint8: a line of text in the middle; `width` in pixels."""
-    strip = Image.new("RGB", (width, _ROW), PAPER)
-    ImageDraw.Draw(strip).text((width // 2, _ROW // 2), text, INK, font(), anchor="mm")
+def draw_title(text: str, width: int, scale: int = 1) -> NDArray[np.uint8]:
+    """(h, width, 3) uint8: a line of text in the middle; `width` in pixels, `scale` times the usual size."""
+    strip = Image.new("RGB", (width, scale * _ROW), PAPER)
+    middle = (width // 2, scale * _ROW // 2)
+    ImageDraw.Draw(strip).text(middle, text, INK, font(scale * _TEXT_HEIGHT), anchor="mm")
     return np.array(strip)
 
 

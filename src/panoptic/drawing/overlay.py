@@ -21,6 +21,9 @@ _LIGHT, _DARK = 245, 25
 _SHORTEST_LONG_SIDE = 560
 """Images are magnified by the whole number that brings their longer side nearest to this many pixels."""
 
+_SCREEN = 1200
+"""Pixels of the longer side beside which texts have their usual size."""
+
 
 def overlay(
     image: Tensor,
@@ -46,7 +49,8 @@ def overlay(
     drawn = blend(image, panoptic_map, categories, opacity=opacity, factor=factor)
     if not legend:
         return drawn
-    return np.concatenate([drawn, draw_legend(legend_entries([panoptic_map], categories), drawn.shape[1])])
+    entries = legend_entries([panoptic_map], categories)
+    return np.concatenate([drawn, draw_legend(entries, drawn.shape[1], text_scale(image))])
 
 
 def magnification(image: Tensor) -> int:
@@ -54,6 +58,11 @@ def magnification(image: Tensor) -> int:
     if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
         raise ValueError(f"expected an image of shape (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
     return max(1, round(_SHORTEST_LONG_SIDE / max(image.shape[1:])))
+
+
+def text_scale(image: Tensor) -> int:
+    """How many times larger than usual the texts are beside an image (3, H, W) that is larger than screens."""
+    return max(1, round(max(image.shape[1:]) / _SCREEN))
 
 
 def enlarge(image: Tensor, factor: int) -> NDArray[np.uint8]:

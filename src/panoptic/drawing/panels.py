@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panoptic.drawing.legend import PAPER, draw_legend, draw_title, legend_entries
-from panoptic.drawing.overlay import blend, enlarge, magnification
+from panoptic.drawing.overlay import blend, enlarge, magnification, text_scale
 from panoptic.structures import Category, PanopticMap
 
 _GAP = 6
@@ -36,7 +36,7 @@ def comparison(
     Returns:
         (H', W', 3) uint8, RGB.
     """
-    factor = magnification(image)
+    factor, scale = magnification(image), text_scale(image)
     panels = {
         "image": enlarge(image, factor),
         "truth": blend(image, truth, categories, opacity=opacity, factor=factor),
@@ -44,7 +44,8 @@ def comparison(
     }
     columns: list[NDArray[np.uint8]] = []
     for title, panel in panels.items():
-        columns.append(np.concatenate([draw_title(title, panel.shape[1]), panel]))
+        columns.append(np.concatenate([draw_title(title, panel.shape[1], scale), panel]))
         columns.append(np.full((columns[0].shape[0], _GAP, 3), PAPER, np.uint8))
     row = np.concatenate(columns[:-1], axis=1)
-    return np.concatenate([row, draw_legend(legend_entries([truth, prediction], categories), row.shape[1])])
+    entries = legend_entries([truth, prediction], categories)
+    return np.concatenate([row, draw_legend(entries, row.shape[1], scale)])
