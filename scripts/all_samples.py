@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import track
@@ -74,7 +75,7 @@ FOLDERS = (
     ),
     SampleFolder(
         "coco_instances",
-        ("data=coco_instances", "data.root={root}"),
+        ("data=coco_instances", "data.root={root}", "data.train_transform.scale=[0.15,0.3]"),
         convert=(
             "from=cvat",
             "from.instances_json={root}/annotations/instances_val2017.json",
@@ -145,6 +146,14 @@ class FailedError(RuntimeError):
     """A command that ended with an error; the message is its last word."""
 
 
+def send_messages_of_lightning(stream: TextIO | None) -> None:
+    """Its handlers keep the stream that they found when it was imported."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(stream)
+
+
 def run(log: Path, *words: str) -> None:
     """Run one command, what it prints goes to a file.
 
@@ -152,7 +161,9 @@ def run(log: Path, *words: str) -> None:
         FailedError: it did not end well.
     """
     with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        send_messages_of_lightning(file)
         status = panoptic(words)
+        send_messages_of_lightning(sys.__stderr__)
     if status:
         lines = [line for line in log.read_text().splitlines() if line.startswith("panoptic ")]
         raise FailedError(lines[-1] if lines else f"status {status}, see {log}")
