@@ -24,6 +24,7 @@ from panoptic.models.build import build_network
 from panoptic.models.initialization import initialize_from
 from panoptic.models.joined import Network
 from panoptic.resume import ResumePoint
+from panoptic.structures import FusionResult
 from panoptic.training.callbacks import CategoryScores, CategoryTables, Pictures
 from panoptic.training.checkpointing import LoggerPositions, SeedSteps, StepCheckpoints, WholeFileIO
 from panoptic.training.data_wait import DataWait
@@ -34,6 +35,10 @@ from panoptic.training.processes import ShareStatistics
 from panoptic.training.profilers import profiler_of
 from panoptic.training.schedules import end_of_training, images_per_step
 from panoptic.training.stopping import StopBetweenSteps, StopRequest
+
+MONITORS = ("val_pq", "val_pc", "val_miou")
+MONITORS_OF_INSTANCES = ("val_mask_ap", "val_mask_ap50", "val_semantic_map_miou")
+"""Scores that the best checkpoint may be the best of; these where the fusion returns instances."""
 
 
 def build_data(config: Mapping[str, Any]) -> PanopticDataModule:
@@ -143,9 +148,16 @@ def check_balancing(module: PanopticModule, config: Mapping[str, Any]) -> None:
         )
 
 
-def try_out(module: PanopticModule) -> None:
+def try_out(module: PanopticModule) -> FusionResult:
     """Fuse the outputs of one small image before training; errors as `try_fusion`."""
-    try_fusion(module.network, module.fusion, module.categories, module.infer)
+    return try_fusion(module.network, module.fusion, module.categories, module.infer)
+
+
+def check_monitor(score: str, result: FusionResult) -> None:
+    """Raise ValueError if validations of a fusion that returns such a result have no such score."""
+    known = MONITORS if result.instances is None else MONITORS + MONITORS_OF_INSTANCES
+    if score not in known:
+        raise ValueError(f"expected monitor to be one of {', '.join(known)} with this fusion, got {score!r}")
 
 
 def build_trainer(
@@ -171,7 +183,7 @@ def build_trainer(
         *([CategoryScores(config["logged_categories"])] if config["logged_categories"] else []),
         *[build(node) for node in (config["callbacks"] or {}).values()],
         ShareStatistics(),  # after a moving average has put its weights in place
-        ModelCheckpoint(filename="best", monitor="val_pq", mode="max", **kept),
+        ModelCheckpoint(filename="best", monitor=config["monitor"], mode="max", **kept),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **kept),
         StepCheckpoints(checkpoints, every=config["checkpoint_every"]),
         StopBetweenSteps(request or StopRequest(), checkpoints),

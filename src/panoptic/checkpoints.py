@@ -34,7 +34,7 @@ def find_checkpoint(run: str | Path, choice: str = "best") -> Path:
 
     Args:
         run: the folder.
-        choice: "best" (by PQ), "last", or a path.
+        choice: "best" (by its `monitor`), "last", or a path.
 
     Raises:
         FileNotFoundError: no such folder or checkpoint; the message lists what there is.

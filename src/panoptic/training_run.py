@@ -9,7 +9,15 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from panoptic.analysis.tables import quality_table
-from panoptic.assembly import build_data, build_module, build_trainer, check_balancing, start_report, try_out
+from panoptic.assembly import (
+    build_data,
+    build_module,
+    build_trainer,
+    check_balancing,
+    check_monitor,
+    start_report,
+    try_out,
+)
 from panoptic.data.datamodule import PanopticDataModule
 from panoptic.models.build import build_network
 from panoptic.resume import ResumePoint, find_resume_point
@@ -36,7 +44,7 @@ def train(config: dict[str, Any], request: StopRequest) -> None:
     resumed = None if point is None else build_network(config, data.categories, data.image_statistics)
     module = build_module(config, data, resumed)
     check_balancing(module, config)
-    try_out(module)
+    check_monitor(config["monitor"], try_out(module))
     own = None if point is None else point.path.parents[1]
     chosen = config["run"] or own
     exists = config["resume"] == "auto" or (own is not None and Path(str(chosen)).resolve() == own.resolve())

@@ -79,17 +79,26 @@ def test_no_more_pictures_than_images_and_none_for_zero(tmp_path, count, written
     assert len(list(tmp_path.rglob("*.png"))) == written
 
 
-@pytest.mark.parametrize("scores", [[30.0, 40.0, 50.0], [50.0, 30.0, 40.0]])
-def test_best_is_the_best_epoch_and_last_is_the_last_one(tmp_path, scores):
-    config = compose(*SEMANTIC, "trainer.max_epochs=3", "pictures=0")
+@pytest.mark.parametrize(
+    ("monitor", "scores", "best"),
+    [
+        ("val_pq", [30.0, 40.0, 50.0], 3),
+        ("val_pq", [50.0, 30.0, 40.0], 1),
+        ("val_miou", [50.0, 30.0, 40.0], 2),
+    ],
+)
+def test_best_is_the_best_epoch_by_the_monitor_and_last_is_the_last_one(tmp_path, monitor, scores, best):
+    config = compose(*SEMANTIC, "trainer.max_epochs=3", "pictures=0", f"monitor={monitor}")
     data, module = data_and_module(*SEMANTIC)
-    module.on_validation_epoch_end = lambda: module.log("val_pq", scores[module.current_epoch])
+    module.on_validation_epoch_end = lambda: module.log_dict(
+        {"val_pq": scores[module.current_epoch], "val_miou": 100 - scores[module.current_epoch]}
+    )
     build_trainer(config, tmp_path).fit(module, datamodule=data)
     steps = {
         name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
         for name in ("best", "last")
     }
-    assert steps == {"best": 2 * (1 + scores.index(50.0)), "last": 6}
+    assert steps == {"best": 2 * best, "last": 6}
 
 
 class AverageOracle(pl.Callback):

@@ -105,8 +105,8 @@ def try_fusion(
     fusion: Callable[..., FusionResult],
     categories: Sequence[Category],
     infer: Callable[..., Any] = PLAIN,
-) -> None:
-    """Fuse the outputs of one small image, so that parts which do not fit fail at once.
+) -> FusionResult:
+    """Fuse the outputs of one small image, so that parts which do not fit fail at once; returns what came of it.
 
     Args:
         network: on any device; its mode is kept.
@@ -123,7 +123,7 @@ def try_fusion(
     outputs, _ = infer(network.eval(), torch.zeros(1, 3, *size, dtype=torch.uint8, device=device), [size])
     network.train(training)
     try:
-        fusion(ImageOutputs(outputs, 0, size), categories)
+        return fusion(ImageOutputs(outputs, 0, size), categories)
     except (KeyError, TypeError) as error:
         message = error.args[0] if error.args else error
         raise ValueError(

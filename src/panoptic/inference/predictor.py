@@ -88,7 +88,7 @@ class Predictor:
         configure: Configure | None = None,
         infer: TestTime = PLAIN,
     ) -> Predictor:
-        """Load a run folder's checkpoint: "best" (by PQ), "last", or a path; the rest as `from_checkpoint`."""
+        """Load a run's checkpoint: "best" (by its `monitor`), "last", or a path; the rest as `from_checkpoint`."""
         path = find_checkpoint(run, checkpoint)
         return cls.from_checkpoint(path, device, second=second, configure=configure, infer=infer)
 
