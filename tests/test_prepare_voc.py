@@ -114,7 +114,10 @@ def resize(voc, sbd):
     ("harm", "message"),
     [
         (break_annotation, f"{OF_SBD}.mat"),
-        (lambda voc, sbd: (sbd / "cls" / f"{OF_SBD}.mat").unlink(), f"{OF_SBD}.mat; expected an annotation of SBD"),
+        (
+            lambda voc, sbd: (sbd / "cls" / f"{OF_SBD}.mat").unlink(),
+            f"{OF_SBD}.mat, or a link that leads nowhere",
+        ),
         (make_unknown, "unknown class 33 in"),
         (resize, f"annotations of {OF_SBD} in"),
         (lambda voc, sbd: (sbd / "val.txt").unlink(), "val.txt; there are: train"),

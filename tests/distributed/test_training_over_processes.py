@@ -117,7 +117,7 @@ def test_every_decoder_has_heads():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("heads", "fusion", "decoder"), combinations(), ids="-".join)
+@pytest.mark.parametrize(("heads", "fusion", "decoder"), combinations())
 def test_every_parameter_has_a_gradient(heads, fusion, decoder):
     """Processes exchange gradients as they come, and would wait for one that never does."""
     parts = [f"decoder={decoder}", f"heads={heads}", f"fusion={fusion}"]

@@ -15,6 +15,7 @@ from panoptic.sweeps.ledger import read_ledger
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.very_slow
 def test_a_training_that_was_given_back_ends_like_one_that_was_not(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv(RUN_FOLDER_VARIABLE, str(tmp_path / "leaked"))
     words = ["data.train.length=64", "trainer.max_epochs=2", "checkpoint_every=1", "data.num_workers=1"]
