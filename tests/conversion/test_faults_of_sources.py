@@ -35,6 +35,8 @@ from panoptic.conversion.spade import Spade
 from panoptic.conversion.stream import convert
 from panoptic.conversion.voc_pngs import VocPngs
 
+pytestmark = pytest.mark.slow
+
 FRAME = "aachen_000000_000019"
 
 

@@ -29,6 +29,8 @@ from panoptic.data.faults import Kind
 from panoptic.data.mapillary import MapillaryVistas
 from panoptic.data.voc import VOC2012
 
+pytestmark = pytest.mark.slow
+
 FRAME = "aachen_000000_000019"
 V2 = {"config": "config_v2.0.json", "annotations": "v2.0", "panoptic_json": "panoptic_2020.json"}
 
