@@ -116,7 +116,7 @@ def resize(voc, sbd):
         (break_annotation, f"{OF_SBD}.mat"),
         (
             lambda voc, sbd: (sbd / "cls" / f"{OF_SBD}.mat").unlink(),
-            f"{OF_SBD}.mat, or a link that leads nowhere",
+            f"{OF_SBD}.mat, or a link that leads nowhere; expected an annotation of SBD",
         ),
         (make_unknown, "unknown class 33 in"),
         (resize, f"annotations of {OF_SBD} in"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_voc
+from damage import cut, make_link_to_nowhere
 from PIL import Image
 from tiny_cityscapes import write_tiny_cityscapes
 from tiny_conversions import (
@@ -146,16 +147,6 @@ def check_one_fault(files, out, words):
     with pytest.raises(ValueError, match=f"^{re.escape(summary)}"):
         convert_all(files, out)
     assert not list(out.glob("*.json"))
-
-
-def cut(path, kept):
-    data = path.read_bytes()
-    path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
-
-
-def make_link_to_nowhere(path):
-    path.unlink()
-    path.symlink_to(path.parent / "nowhere")
 
 
 @in_every_source

@@ -14,6 +14,7 @@ import tiny_cityscapes
 import tiny_mapillary
 import tiny_voc
 from checked import check, check_agrees_with_training, found, train_on
+from damage import cut, make_link_to_nowhere
 from PIL import Image
 from tiny_cityscapes import write_tiny_cityscapes
 from tiny_coco import write_tiny_coco
@@ -139,16 +140,6 @@ def layout(request, tmp_path):
 
 in_every_layout = pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 in_every_layout_with_truth = pytest.mark.parametrize("layout", WITH_TRUTH, indirect=True)
-
-
-def cut(path, kept):
-    data = path.read_bytes()
-    path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
-
-
-def make_link_to_nowhere(path):
-    path.unlink()
-    path.symlink_to(path.parent / "nowhere")
 
 
 def replace(path, mode, file_format="PNG"):

@@ -21,6 +21,7 @@ from panoptic.conversion.files import (
 )
 from panoptic.conversion.id_maps import map_of_values, pair_up
 from panoptic.conversion.numbering import number_things, values_of_segments
+from panoptic.data.faults import read_text
 from panoptic.data.images import read_index_png
 from panoptic.data.voc import CATEGORIES, voc_colour
 from panoptic.structures import Category, Segment
@@ -111,11 +112,7 @@ def _listed(path: Path, known: dict[str, Path]) -> list[str]:
     """The names of a list, which must have maps."""
     if not path.is_file():
         raise FileNotFoundError(f"from.names={path}: no such file")
-    try:
-        names = path.read_text(encoding="utf-8-sig").split("\n")  # editors on Windows put a mark before the first line
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected a text of UTF-8 in {path}, got: {error}; save it so") from error
-    names = [name.strip() for name in names if name.strip()]
+    names = [name.strip() for name in read_text(path).split("\n") if name.strip()]
     missing = [name for name in names if name not in known]
     raise_all(missing, f"{len(missing)} names in {path} have no map in SegmentationClass")
     return names

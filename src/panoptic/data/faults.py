@@ -140,6 +140,20 @@ def read_bytes(path: Path) -> bytes:
         raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path) from error
 
 
+def read_text(path: Path) -> str:
+    """The text of a file, of UTF-8, without the mark that editors on Windows put before the first line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"expected a text of UTF-8 in {path}, got: {error}; save it so"
+        raise DataError(message, kind=Kind.UNREADABLE, file=path) from error
+
+
 def is_recording() -> bool:
     """Whether faults are recorded; for warnings that take time to find out."""
     return _RECORD.get() is not None

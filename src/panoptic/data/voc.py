@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from panoptic.data.faults import DataError, Kind, MissingFileError, report_each
+from panoptic.data.faults import DataError, Kind, MissingFileError, read_text, report_each
 from panoptic.data.images import read_index_png
 from panoptic.data.pairing import read_sample
 from panoptic.data.sbd import read_sbd_classes, read_sbd_objects
@@ -172,13 +172,8 @@ def read_list(path: Path) -> ImageList:
         there = ", ".join(sorted(_stems(path.parent, ".txt"))) if path.parent.is_dir() else "none"
         message = f"no list {path}; there are: {there}. scripts/prepare_voc.py writes trainaug"
         raise MissingFileError(message, kind=Kind.MISSING_FILE, file=path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark before the first line
-    except UnicodeDecodeError as error:
-        message = f"expected a text of UTF-8 in {path}, got: {error}; save it so"
-        raise DataError(message, kind=Kind.UNREADABLE, file=path) from error
     lines: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         image_id = line.strip()
         if "/" in image_id:
             message = f"expected an image id such as 2007_000032 in each line of {path}, got {line!r} in line {number}"
