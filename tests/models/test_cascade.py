@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from batch_norms import as_trained
 from oracles.deeplabv3 import residual_unit
 from torch import nn
@@ -10,7 +11,6 @@ from torch import nn
 from panoptic.configuration import load_config, resolved
 from panoptic.instantiation import build
 from panoptic.models.backbones.cascade import CascadedResNet, block_geometry
-from panoptic.models.backbones.timm import TimmBackbone
 
 
 def cascade_of(name="resnet50", **options):
@@ -34,8 +34,10 @@ def wide(unit):
 
 
 def rates_of(backbone):
-    """For each block, for each unit, the rates of its 3x3 convolutions."""
-    return [[[conv.dilation[0] for conv in wide(unit)] for unit in block] for block in blocks_of(backbone)]
+    """For each block, for each unit, the rates of its 3x3 convolutions, in the cells that their stride leaves."""
+    return [
+        [[conv.dilation[0] // conv.stride[0] for conv in wide(unit)] for unit in block] for block in blocks_of(backbone)
+    ]
 
 
 def num_parameters(module):
@@ -60,11 +62,12 @@ def test_rates_double_where_strides_end(seven_blocks, output_stride):
     backbone = seven_blocks
     backbone.set_output_stride(output_stride)
     assert rates_of(backbone) == [[[rate]] * units for rate, units in zip(rates, (3, 4, 6, 3, 3, 3, 3), strict=True)]
-    found = [[unit.conv2.stride[0] for unit in block] for block in blocks_of(backbone)]
+    found = [[unit.conv1.stride[0] for unit in block] for block in blocks_of(backbone)]
     assert found == [[stride, *[1] * (units - 1)] for stride, units in zip(strides, (3, 4, 6, 3, 3, 3, 3), strict=True)]
     for block in blocks_of(backbone):
         assert all(conv.padding == conv.dilation for unit in block for conv in wide(unit))
-        assert block[0].downsample[0].stride == block[0].conv2.stride
+        assert all(conv.stride == (1, 1) for unit in block for conv in wide(unit))
+        assert block[0].downsample[0].stride == block[0].conv1.stride
 
 
 def test_an_output_stride_of_the_start_is_that_of_a_change():
@@ -165,22 +168,57 @@ def test_blocks_equal_the_papers_text_one_cell_at_a_time(output_stride, multi_gr
     expected = levels["c2"][0]
     for number, (stride, rate) in enumerate(geometry[1:], start=2):
         name = f"body.layer{number}.0" if number <= 4 else f"blocks.{number - 5}.0"
-        expected = residual_unit(weights, name, expected, stride, rate * (multi_grid if number >= 4 else 1))
+        unit_rate = multi_grid if number >= 4 else 1
+        expected = residual_unit(weights, name, expected, stride, rate, unit_rate)
         if number < 4:
             torch.testing.assert_close(levels[f"c{number + 1}"][0], expected)
     torch.testing.assert_close(levels["c5"][0], expected)
 
 
-def test_without_dilation_and_more_blocks_it_is_timms_resnet():
+def bottleneck(unit, features, stride=1):
+    """A unit whose 3x3 convolution strides, with every second cell of its input beside it."""
+    inner = F.relu(unit.bn1(F.conv2d(features, unit.conv1.weight)))
+    wide = unit.conv2
+    inner = F.conv2d(inner, wide.weight, stride=stride, padding=wide.padding, dilation=wide.dilation)
+    inner = unit.bn3(unit.conv3(F.relu(unit.bn2(inner))))
+    shortcut = (
+        features if unit.downsample is None else unit.downsample[1](F.conv2d(features, unit.downsample[0].weight))
+    )
+    return F.relu(inner + shortcut[..., ::stride, ::stride])
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 64])
+@torch.no_grad()
+def test_it_is_the_papers_network_whose_blocks_stride_in_their_last_unit(output_stride):
     torch.manual_seed(0)
-    cascade = CascadedResNet("test_resnet", multi_grid=(1,), output_stride=32).eval()
-    timms = TimmBackbone("test_resnet", output_stride=32).eval()
-    timms.load_state_dict(cascade.state_dict())
+    options = {"layers": (1, 2, 2, 3), "num_blocks": 5, "multi_grid": (1, 2, 4)}
+    backbone = as_trained(CascadedResNet("resnet26", output_stride=output_stride, **options)).double().eval()
+    images = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    features = backbone.body["maxpool"](backbone.body["act1"](backbone.body["bn1"](backbone.body["conv1"](images))))
+    strides = [stride for stride, _ in block_geometry(5, output_stride)[1:]] + [1]
+    for block, stride_of_the_next in zip(blocks_of(backbone), strides, strict=True):
+        *units, last = block
+        for unit in units:
+            features = bottleneck(unit, features)
+        features = bottleneck(last, features, stride_of_the_next)
+    torch.testing.assert_close(backbone(images)["c5"], features)
+
+
+@torch.no_grad()
+def test_without_dilation_and_more_blocks_it_is_timms_resnet_that_strides_before_its_3x3():
+    """In the first 1x1 of a block, as the first ResNets did, where timm's do in the first 3x3."""
+    torch.manual_seed(0)
+    options = {"layers": (1, 2, 1, 2)}
+    cascade = CascadedResNet("resnet26", **options, multi_grid=(1, 1), output_stride=32)
+    as_trained(cascade).eval()
+    timms = timm.create_model("resnet26", **options, features_only=True).eval()
+    timms.load_state_dict(cascade.body.state_dict())
     images = torch.randn(2, 3, 65, 97)
-    expected = timms(images)
-    assert list(cascade(images)) == list(expected) == timms.levels == cascade.levels
-    for level, features in cascade(images).items():
-        assert torch.equal(features, expected[level])
+    assert not torch.allclose(cascade(images)["c3"], timms(images)[2], atol=1e-2)
+    for block in (timms["layer2"], timms["layer3"], timms["layer4"]):
+        block[0].conv1.stride, block[0].conv2.stride = (2, 2), (1, 1)
+    for features, expected in zip(cascade(images).values(), timms(images), strict=True):
+        assert torch.equal(features, expected)
 
 
 def test_replicas_begin_as_block_4_where_shapes_agree_and_then_are_their_own(tmp_path):

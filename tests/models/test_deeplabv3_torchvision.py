@@ -1,5 +1,7 @@
 """Our ResNet-50 and ASPP with the weights of torchvision's `deeplabv3_resnet50`, at output stride 8."""
 
+import copy
+
 import pytest
 import torch
 from batch_norms import norms
@@ -76,20 +78,14 @@ def test_features_up_to_the_projection_are_torchvisions(theirs, decoder):
 
 
 @torch.no_grad()
-def test_the_cascade_is_torchvisions_network_with_the_papers_rate_in_the_first_units_too(theirs, decoder):
-    """Torchvision, as timm, gives the first 3x3 of a dilated block the rate of the block before it."""
+def test_the_cascade_is_torchvisions_network_with_the_papers_strides_and_rates(theirs, decoder):
+    """Torchvision, as timm, strides in the first 3x3 of a block, and gives it the rate of the block before."""
     backbone = with_weights_of(theirs, CascadedResNet("resnet50", output_stride=8))
     images = torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(2))
     assert not torch.allclose(backbone(images)["c5"], theirs.backbone(images)["out"], atol=1e-2)
-    firsts = {"layer3": 2, "layer4": 4}
-    try:
-        for layer, rate in firsts.items():
-            set_first_rate(theirs.backbone[layer], rate)
-        check_equal(theirs, backbone, decoder)
-    finally:
-        for layer, rate in firsts.items():
-            set_first_rate(theirs.backbone[layer], rate // 2)
-
-
-def set_first_rate(layer, rate):
-    layer[0].conv2.dilation = layer[0].conv2.padding = (rate, rate)
+    papers = copy.deepcopy(theirs)
+    for number, rate in ((2, 1), (3, 2), (4, 4)):
+        first = papers.backbone[f"layer{number}"][0]
+        first.conv1.stride, first.conv2.stride = first.conv2.stride, (1, 1)
+        first.conv2.dilation = first.conv2.padding = (rate, rate)
+    check_equal(papers, backbone, decoder)

@@ -53,32 +53,40 @@ def aspp(weights, image, rates):
     return convolution_norm_relu(weights, "project", torch.cat(branches))
 
 
-def average_shortcut(image, stride):
-    """2x2 means from each cell on, as timm's ResNet-D has them: at stride 1 cells beyond the border count as zeros."""
+def average_shortcut(image, stride, apart):
+    """ResNet-D's means of 2x2 cells `apart`, each from one that the stride leaves; none beyond the border."""
     _, height, width = image.shape
     result = image.new_zeros(image.shape[0], -(-height // stride), -(-width // stride))
     for y in range(result.shape[1]):
         for x in range(result.shape[2]):
-            window = image[:, y * stride : y * stride + 2, x * stride : x * stride + 2].flatten(1)
-            result[:, y, x] = window.sum(1) / (4 if stride == 1 else window.shape[1])
+            rows = [row for row in (y * stride, y * stride + apart) if row < height]
+            columns = [column for column in (x * stride, x * stride + apart) if column < width]
+            cells = [image[:, row, column] for row in rows for column in columns]
+            result[:, y, x] = sum(cells) / len(cells)
     return result
 
 
-def residual_unit(weights, name, image, stride, rate):
-    """A unit of two 3x3 convolutions, or of 1x1, 3x3, 1x1, whose first 3x3 strides: every cell, then every second."""
-    features, shortcut, number = image, image, 1
-    has_strided = False
+def residual_unit(weights, name, image, stride, rate, unit_rate):
+    """A unit of two 3x3 convolutions, or of 1x1, 3x3, 1x1, of every cell or of those that the stride leaves.
+
+    Args:
+        weights: of a network, by name.
+        name: of the unit in it.
+        image: (D, h, w).
+        stride: of the block.
+        rate: of the block.
+        unit_rate: of the multi-grid.
+    """
+    features, shortcut, number = image[:, ::stride, ::stride], image, 1
     while f"{name}.conv{number}.weight" in weights:
         kernel = weights[f"{name}.conv{number}.weight"]
-        is_wide = kernel.shape[-1] == 3
-        features = atrous_convolution(features, kernel, rate if is_wide else 1)
-        if is_wide and not has_strided:
-            features, has_strided = features[:, ::stride, ::stride], True
+        features = atrous_convolution(features, kernel, rate * unit_rate if kernel.shape[-1] == 3 else 1)
         features = normalise(weights, f"{name}.bn{number}", features)
         number += 1
         if f"{name}.conv{number}.weight" in weights:
             features = features.clamp(min=0)
     if f"{name}.downsample.1.weight" in weights:
-        shortcut = atrous_convolution(average_shortcut(image, stride), weights[f"{name}.downsample.1.weight"])
+        means = average_shortcut(image, stride, apart=1 if stride > 1 else rate // 2)
+        shortcut = atrous_convolution(means, weights[f"{name}.downsample.1.weight"])
         shortcut = normalise(weights, f"{name}.downsample.2", shortcut)
     return (features + shortcut).clamp(min=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
-from timm.layers.pool2d_same import AvgPool2dSame
+import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -31,10 +31,13 @@ class CascadedResNet(nn.Module):
 
     Blocks 1 to 4 of the paper are timm's layer1 to layer4. Each block from the second on halves the resolution until
     `output_stride` is reached; every one after it doubles the atrous rate instead. All 3x3 convolutions of a block have
-    its rate, those of its first unit too.
+    its rate, those of its first unit too, and read no cells between those that a stride leaves: a stride comes before
+    them, in the first 1x1 and the shortcut of a block. So a network can be trained at one output stride and evaluated
+    at another: finer features hold the coarser ones, to the border.
 
-    DEVIATION (Sec. 3.2): the paper's blocks stride in their last unit, except the last block; timm's, and so these,
-    stride in the first unit, except block 1.
+    DEVIATION (Sec. 3.2): the paper's blocks stride in the last 3x3 of the block before, which gives the next block the
+    same cells; here "c2" to "c4" are what a block makes before cells are left out. Timm's weights were trained with
+    strides in the first 3x3, which sees neighbours twice as far apart here until it is finetuned.
 
     Args:
         name: a timm ResNet of basic or bottleneck units, such as "resnet101" or "seresnet50".
@@ -100,7 +103,7 @@ class CascadedResNet(nn.Module):
             for unit, unit_rate in zip(block, grid, strict=True):
                 _set_rates(unit, rate * unit_rate)
             if number > 1:
-                _set_stride(cast(Unit, block[0]), block_stride)
+                _set_stride(cast(Unit, block[0]), block_stride, rate)
             reached *= block_stride
             self.strides[f"c{min(number, RESNET_BLOCKS) + 1}"] = reached
         self.output_stride = stride
@@ -200,14 +203,45 @@ def _set_rates(unit: nn.Module, rate: int) -> None:
             set_rate(part, rate)
 
 
-def _set_stride(unit: Unit, stride: int) -> None:
-    """Of the first unit of a block: its 3x3 convolution that strides, and its shortcut."""
-    strided = unit.conv2 if isinstance(unit, Bottleneck) else unit.conv1
-    strided.stride = (stride, stride)
+def _set_stride(unit: Unit, stride: int, rate: int) -> None:
+    """Of the first unit of a block: its convolutions, which have their rates, and its shortcut.
+
+    Args:
+        unit: changed in place.
+        stride: of the block.
+        rate: of the block, in cells of its result.
+    """
+    unit.conv1.stride = (stride, stride)
+    if isinstance(unit, Bottleneck):
+        unit.conv2.stride = (1, 1)
+    else:  # its first convolution is a 3x3, of cells that the stride leaves
+        set_rate(unit.conv1, stride * unit.conv1.dilation[0])
     shortcut = cast(nn.Sequential, unit.downsample)
     if isinstance(shortcut[0], nn.Conv2d):
         shortcut[0].stride = (stride, stride)
-    elif stride == 1:  # ResNet-D: as timm dilates it
-        shortcut[0] = AvgPool2dSame(2, 1, ceil_mode=True, count_include_pad=False)
-    else:
+    elif stride > 1:
         shortcut[0] = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+    else:
+        shortcut[0] = AtrousMean(rate // 2)
+
+
+class AtrousMean(nn.Module):
+    """Means of 2x2 cells, those of a ResNet-D's shortcut where its block does not stride.
+
+    Args:
+        rate: how far the cells are apart; that of the block before.
+    """
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D, h, w), each cell with those to the right and below, at the border with itself."""
+        for dim in (-2, -1):
+            size = features.shape[dim]
+            nearest = min(self.rate, size)
+            further = features.narrow(dim, nearest, size - nearest)
+            border = features.narrow(dim, size - nearest, nearest)
+            features = (features + torch.cat([further, border], dim)) / 2
+        return features
