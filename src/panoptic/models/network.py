@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from panoptic.models.backbones.base import SelectiveBackbone
 from panoptic.models.batch_norm import freeze_parameters, use_running_statistics
 from panoptic.models.decoders.base import Decoder
 from panoptic.models.heads.base import Head, Output
@@ -40,6 +41,11 @@ class NetworkPath(nn.Module):
     def readers(self) -> list[str]:
         """Names of the heads that read features."""
         return [name for name, head in self.named_heads().items() if head.reads_features]
+
+    @property
+    def reads_levels(self) -> set[str]:
+        """Levels of the backbone that decoder and heads read."""
+        return set(self.decoder.reads_levels).union(*(head.reads_levels for head in self.named_heads().values()))
 
     def features(
         self, levels: dict[str, Tensor], image_sizes: list[tuple[int, int]], padded_size: tuple[int, int]
@@ -137,6 +143,8 @@ class PanopticNetwork(nn.Module):
     ) -> tuple[dict[str, Output], dict[str, Features]]:
         """Run every path, and a backbone that several of them share once.
 
+        Without gradients, levels of a backbone that nothing reads are let go of as soon as they can be.
+
         Args:
             images: (B, 3, H, W) uint8, padded at the bottom and right.
             image_sizes: (h, w) of each image before padding.
@@ -151,7 +159,7 @@ class PanopticNetwork(nn.Module):
         for path in self.paths:
             backbone = id(path.backbone)
             if backbone not in levels:
-                levels[backbone] = path.backbone(normalised)
+                levels[backbone] = self._levels(path.backbone, normalised)
             shared = path.features(levels[backbone], image_sizes, (int(images.shape[-2]), int(images.shape[-1])))
             for name, head in path.named_heads().items():
                 outputs[name] = head(shared, outputs)
@@ -197,6 +205,12 @@ class PanopticNetwork(nn.Module):
             if path.readers:
                 paths.setdefault(id(path.backbone), []).append(path)
         return list(paths.values())
+
+    def _levels(self, backbone: nn.Module, normalised: Tensor) -> dict[str, Tensor]:
+        if torch.is_grad_enabled() or not isinstance(backbone, SelectiveBackbone):
+            return cast(dict[str, Tensor], backbone(normalised))
+        read = set[str]().union(*(path.reads_levels for path in self.paths if path.backbone is backbone))
+        return cast(dict[str, Tensor], backbone(normalised, read))
 
     def _normalise(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> Tensor:
         normalised = (images - self.mean) / self.std

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from panoptic.models.backbones.base import LEVELS, SelectiveBackbone
 from panoptic.models.backbones.timm import check_name, load_weights
 from panoptic.models.layers import set_rate
 
@@ -26,7 +27,7 @@ FIRST_STRIDE = 4
 Unit = BasicBlock | Bottleneck
 
 
-class CascadedResNet(nn.Module):
+class CascadedResNet(SelectiveBackbone):
     """Features "c1".."c5" of a timm ResNet whose last block is repeated; "c5" is what the last repetition gives.
 
     Blocks 1 to 4 of the paper are timm's layer1 to layer4. Each block from the second on halves the resolution until
@@ -77,7 +78,7 @@ class CascadedResNet(nn.Module):
                 f"expected a multi_grid of {len(last)} rates of at least 1, one for each unit of block 4 of {name}, "
                 f"got {list(multi_grid)}"
             )
-        self.levels = ["c1", "c2", "c3", "c4", "c5"]
+        self.levels = list(LEVELS)
         self.multi_grid = tuple(multi_grid)
         self.weights_report = f"backbone {name}: {'timm' if pretrained else 'random'} weights"
         if checkpoint is not None:
@@ -108,12 +109,18 @@ class CascadedResNet(nn.Module):
             self.strides[f"c{min(number, RESNET_BLOCKS) + 1}"] = reached
         self.output_stride = stride
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised (B, 3, H, W) images to {level: (B, D, h, w)}."""
-        *others, features = self.body(images)
+    def forward(self, images: Tensor, levels: Collection[str] = LEVELS) -> dict[str, Tensor]:
+        """Normalised (B, 3, H, W) images to {level: (B, D, h, w)}, of `levels` and the last."""
+        level_after = dict(zip(self.body.feature_info.module_name(), LEVELS, strict=True))
+        found: dict[str, Tensor] = {}
+        features = images
+        for name, part in self.body.items():
+            features = part(features)
+            if level_after.get(name) in levels:
+                found[level_after[name]] = features
         for block in self.blocks:
             features = block(features)
-        return dict(zip(self.levels, [*others, features], strict=True))
+        return found | {LEVELS[-1]: features}
 
 
 def block_geometry(num_blocks: int, output_stride: int) -> list[tuple[int, int]]:

@@ -148,6 +148,7 @@ class ASPPDecoder(PyramidDecoder):
     """
 
     size_rule = SizeRule(16, 1)
+    reads_levels = ("c5",)
 
     def __init__(
         self,
@@ -184,6 +185,7 @@ class BilinearDecoder(PyramidDecoder):
     """
 
     size_rule = SizeRule(16, 1)
+    reads_levels = ("c2", "c5")
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from panoptic.models.backbones.base import LEVELS
 from panoptic.structures import SizeRule
 
 
@@ -17,11 +18,13 @@ class Decoder(nn.Module, ABC):
         channels: {level: D} of what `forward` returns.
         size_rule: image sizes the decoder is exact for; batches are padded to it.
         output_stride: of "c5" in pixels, as the backbone has it.
+        reads_levels: of the backbone; without gradients, others need not be kept.
     """
 
     channels: dict[str, int]
     size_rule: SizeRule = SizeRule()
     output_stride: int = 16
+    reads_levels: tuple[str, ...] = LEVELS
 
     def set_output_stride(self, stride: int) -> None:
         """Follow a backbone whose "c5" has another stride, without change of parameters; by default, just take note.

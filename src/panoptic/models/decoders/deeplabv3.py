@@ -29,6 +29,8 @@ class DeepLabV3Decoder(Decoder):
         ValueError: no branch is left, or rates that are not whole at the output stride.
     """
 
+    reads_levels = ("c5",)
+
     def __init__(
         self,
         channels: Mapping[str, int],

@@ -31,6 +31,7 @@ class FPNDecoder(Decoder):
     """
 
     size_rule = SizeRule(32)
+    reads_levels = BACKBONE_LEVELS
     output_stride = OUTPUT_STRIDE
 
     def __init__(self, channels: Mapping[str, int], *, filters: int = 256, rpn_features: bool = False) -> None:

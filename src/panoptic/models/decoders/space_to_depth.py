@@ -35,6 +35,7 @@ class SpaceToDepthDecoder(Decoder):
     """
 
     size_rule = SizeRule(16, 1)
+    reads_levels = ("c2", "c5")
 
     def __init__(
         self,

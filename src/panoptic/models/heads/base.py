@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from panoptic.models.backbones.base import LEVELS
 from panoptic.models.layers import Norm, SeparableConv, resize_bilinear
 from panoptic.structures import Features
 
@@ -26,11 +27,13 @@ class Head(nn.Module, ABC):
     Attributes:
         reads: names of heads whose outputs it needs at inference.
         reads_features: False for a head that works on the outputs of others alone.
+        reads_levels: of the backbone, beside those of the decoder; without gradients, others need not be kept.
         terms: names of its losses; they are logged and weighted as `<head>_<term>`.
     """
 
     reads: tuple[str, ...] = ()
     reads_features: bool = True
+    reads_levels: tuple[str, ...] = LEVELS
     terms: tuple[str, ...]
 
     @abstractmethod

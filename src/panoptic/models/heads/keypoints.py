@@ -42,6 +42,7 @@ class KeypointHead(Head):
         norm: makes the normalisation layer.
     """
 
+    reads_levels = ()
     pairs: bool
 
     def __init__(

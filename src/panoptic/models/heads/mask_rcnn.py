@@ -93,6 +93,7 @@ class MaskRCNNHead(Head):
             `instances_from`.
     """
 
+    reads_levels = ()
     terms = ("rpn_objectness", "rpn_box", "class", "box", "mask")
 
     def __init__(

@@ -35,6 +35,7 @@ class PyramidSemanticHead(Head):
         ValueError: no object context, and no stuff among the categories.
     """
 
+    reads_levels = ()
     terms = ("cross_entropy",)
 
     def __init__(

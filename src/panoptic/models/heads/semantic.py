@@ -33,6 +33,7 @@ class SemanticHead(Head):
         norm: makes the normalisation layer.
     """
 
+    reads_levels = ()
     terms = ("cross_entropy",)
 
     def __init__(

@@ -57,6 +57,7 @@ class SpatialRankingHead(Head):
 
     reads = ("instances",)
     reads_features = False
+    reads_levels = ()
     terms = ("cross_entropy",)
 
     def __init__(
