@@ -10,6 +10,8 @@ from tiny_coco import write_tiny_coco
 from panoptic.__main__ import main
 from panoptic.data.coco import CocoPanoptic
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny(tmp_path):

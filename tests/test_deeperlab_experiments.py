@@ -8,6 +8,8 @@ from panoptic.configuration import config_folder, load_config, resolved
 from panoptic.models.build import build_network
 from panoptic.structures import Category, ImageStatistics
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = ("xception71", "wider_mnv2", "light_wider_mnv2")
 SMALL = ["deeperlab_light_wider_mnv2_scenes", "deeperlab_wider_mnv2_scenes", "deeperlab_xception71_scenes"]
 ROWS = sorted(

@@ -15,6 +15,8 @@ from panoptic.analysis.gradient_figures import (
     weight_figure,
 )
 
+pytestmark = pytest.mark.slow
+
 HEADER = "step,task,loss,weight,gradient_norm,gradient_mean_abs,cosine_instances,cosine_ranking,cosine_semantic\n"
 PICTURES = ["cosines.png", "gradients.png", "weights.png"]
 

@@ -4,6 +4,8 @@ import torch
 from noise_data import Noise, datamodule
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 
 class Recorder(pl.LightningModule):
     """Learns nothing worth knowing, but notes which samples came, and saves checkpoints where it is told to."""

@@ -17,6 +17,8 @@ from panoptic.inference.predictor import Predictor
 from panoptic.inference.test_time import TestTime as Strategy
 from panoptic.models.output_stride import output_stride_of
 
+pytestmark = pytest.mark.slow
+
 SEMANTIC = ["heads=semantic", "fusion=semantic"]
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "inference_table.py"))
 ROWS = {

@@ -13,6 +13,8 @@ from panoptic.models.heads.base import DenseOutput
 from panoptic.models.joined import JoinedNetworks
 from panoptic.models.output_stride import output_stride_of
 
+pytestmark = pytest.mark.slow
+
 
 @torch.no_grad()
 @pytest.mark.parametrize(("stride", "cells"), [(8, (3, 3)), (32, (2, 2))])  # of 17 x 17 and 33 x 33 pixels

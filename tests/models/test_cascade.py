@@ -12,6 +12,8 @@ from panoptic.configuration import load_config, resolved
 from panoptic.instantiation import build
 from panoptic.models.backbones.cascade import CascadedResNet, block_geometry
 
+pytestmark = pytest.mark.slow
+
 
 def cascade_of(name="resnet50", **options):
     """Without memory for its weights."""

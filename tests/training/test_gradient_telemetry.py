@@ -17,6 +17,8 @@ from panoptic.instantiation import build
 from panoptic.training.gradient_telemetry import GradientTelemetry, check_level
 from panoptic.training.metrics_file import MetricsFile
 
+pytestmark = pytest.mark.slow
+
 OANET = [
     "decoder=fpn_rpn_features_small",
     "decoder.filters=16",

@@ -12,6 +12,8 @@ from panoptic.metrics import MaskAveragePrecision
 from panoptic.structures import Category, FusionResult, Instances
 from panoptic.training.instance_scores import InstanceScores
 
+pytestmark = pytest.mark.slow
+
 SEMANTIC = ["heads=semantic", "fusion=semantic"]
 CATEGORIES = [Category(0, "road", is_thing=False), Category(1, "car", is_thing=True)]
 

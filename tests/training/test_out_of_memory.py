@@ -6,6 +6,8 @@ from tiny_training import compose, data_and_module, plain_trainer
 
 from panoptic.training.out_of_memory import MemoryExceededError, saying_what_to_lower
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines"),
     "cpu": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),

@@ -7,6 +7,8 @@ from panoptic.configuration import config_folder, load_config, resolved
 from panoptic.instantiation import build
 from panoptic.training.schedules import end_of_training, poly, step_decay
 
+pytestmark = pytest.mark.slow
+
 SCHEDULERS = sorted(path.stem for path in (config_folder() / "scheduler").glob("*.yaml"))
 RATE = 0.25
 
