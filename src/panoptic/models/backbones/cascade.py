@@ -33,8 +33,9 @@ class CascadedResNet(SelectiveBackbone):
     Blocks 1 to 4 of the paper are timm's layer1 to layer4. Each block from the second on halves the resolution until
     `output_stride` is reached; every one after it doubles the atrous rate instead. All 3x3 convolutions of a block have
     its rate, those of its first unit too, and read no cells between those that a stride leaves: a stride comes before
-    them, in the first 1x1 and the shortcut of a block. So a network can be trained at one output stride and evaluated
-    at another: finer features hold the coarser ones, to the border.
+    them, in the first 1x1 and the shortcut of a block (in basic units, which have no 1x1, the first 3x3 leaves the same
+    cells out). So a network can be trained at one output stride and evaluated at another: finer features hold the
+    coarser ones, to the border.
 
     DEVIATION (Sec. 3.2): the paper's blocks stride in the last 3x3 of the block before, which gives the next block the
     same cells; here "c2" to "c4" are what a block makes before cells are left out. Timm's weights were trained with
@@ -111,7 +112,7 @@ class CascadedResNet(SelectiveBackbone):
 
     def forward(self, images: Tensor, levels: Collection[str] = LEVELS) -> dict[str, Tensor]:
         """Normalised (B, 3, H, W) images to {level: (B, D, h, w)}, of `levels` and the last."""
-        level_after = dict(zip(self.body.feature_info.module_name(), LEVELS, strict=True))
+        level_after = dict(zip(self.body.feature_info.module_name()[:-1], LEVELS[:-1], strict=True))
         found: dict[str, Tensor] = {}
         features = images
         for name, part in self.body.items():
