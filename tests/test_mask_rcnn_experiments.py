@@ -8,6 +8,8 @@ from panoptic.configuration import config_folder, load_config, resolved
 from panoptic.models.build import build_network
 from panoptic.structures import Category, ImageStatistics
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["oanet_scenes", "fusion_scheme_scenes"]
 ROWS = sorted(
     f"{path.parent.name}/{path.stem}"

@@ -8,6 +8,8 @@ from untrained_runs import write_run
 
 from panoptic.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 OANET = [
     "experiment=oanet_scenes",
     "decoder.filters=16",

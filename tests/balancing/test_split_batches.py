@@ -5,6 +5,8 @@ import torch
 from balancing_steps import build_balancer, in_one_process, in_processes
 from contracts.composed import choices
 
+pytestmark = pytest.mark.slow
+
 CHOICES = choices("balancing")
 HEADS = "abcd"
 NUM_IMAGES, NUM_STEPS = 6, 3

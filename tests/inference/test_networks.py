@@ -9,6 +9,8 @@ from panoptic.inference.networks import SecondRun, load_network, try_fusion
 from panoptic.models.joined import JoinedNetworks
 from panoptic.structures import Category
 
+pytestmark = pytest.mark.slow
+
 INSTANCE_HEADS = ["heatmap", "short_range", "middle_range", "long_range"]
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 from panoptic.data.images import read_image
 from panoptic.inference.predictor import Predictor, as_image
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "backbone.name=test_resnet",
     "decoder.filters=16",

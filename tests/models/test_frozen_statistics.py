@@ -8,6 +8,8 @@ from torch import nn
 from panoptic.configuration import load_config, resolved
 from panoptic.models.backbones.timm import TimmBackbone
 
+pytestmark = pytest.mark.slow
+
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -9,6 +9,8 @@ from panoptic.models.joined import JoinedNetworks
 from panoptic.models.network import PanopticNetwork
 from panoptic.structures import ImageStatistics, SizeRule
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(48, 64), (37, 61)]
 
 

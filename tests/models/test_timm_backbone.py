@@ -8,6 +8,8 @@ from torch import nn
 
 from panoptic.models.backbones.timm import TimmBackbone, load_weights
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ["test_resnet", "test_convnext", "test_efficientnet", "mobilenetv3_small_050", "regnetx_002"]
 
 

@@ -9,6 +9,8 @@ from panoptic.__main__ import main
 from panoptic.configuration import config_folder, load_config
 from panoptic.sweeps.sweep_file import read_sweep_file
 
+pytestmark = pytest.mark.slow
+
 FILES = sorted((config_folder().parent / "sweeps").glob("*.yaml"))
 
 
