@@ -27,7 +27,7 @@ demo: $(STAMP) ## train on easy synthetic scenes for five minutes, score held-ou
 test: $(STAMP) ## all tests but the slowest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not very_slow" -n 2
 
-test-fast: $(STAMP) ## without what takes more than a few seconds, or goes through every choice of conf/
+test-fast: $(STAMP) ## without what takes more than a few seconds, builds whole networks, or goes through every choice
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not very_slow" -n 2
 
 test-slow: $(STAMP) ## the slowest tests alone

@@ -46,8 +46,12 @@ def run(network):
 
 def tensors_of(output):
     """Every tensor of an output."""
-    values = vars(output).values() if hasattr(output, "__dict__") else output
-    return [one for value in values for one in (value if isinstance(value, list) else [value]) if torch.is_tensor(one)]
+    return [
+        one
+        for value in vars(output).values()
+        for one in (value if isinstance(value, list) else [value])
+        if torch.is_tensor(one)
+    ]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
